@@ -1,0 +1,12 @@
+//! The WebSocket handshake and frame encoding (RFC 6455) as both sides of the fleet speak it.
+//!
+//! Pure functions over bytes: nothing here reads a socket, and nothing here knows what a frame
+//! carries. The gateway uses it towards clients, the worker towards whoever connects to it.
+
+pub mod frame;
+pub mod head;
+pub mod upgrade;
+
+pub use frame::{Opcode, append_frame, close_frame};
+pub use head::{HEAD_MAX_BYTES, HeadError, RequestHead, parse_head};
+pub use upgrade::{Upgrade, UpgradeError, accept_key, refusal, switching_protocols, upgrade};
