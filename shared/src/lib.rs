@@ -1,1 +1,10 @@
 //! To be written.
+
+pub mod lifecycle;
+pub mod websocket;
+pub mod auth;
+pub mod config;
+pub mod secret;
+pub mod protocol;
+pub mod broker;
+pub mod channel;

@@ -1,0 +1,249 @@
+//! What a process tells about its broker connections. One set per process, shared by all its connections.
+//!
+//! Every series exists from the start, at zero. Nothing here depends on a topic's name.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use super::BrokerError;
+
+/// Round trips of 50 µs (same machine) to 1.6 s (about to be given up).
+const RTT_BUCKETS: (f64, f64, usize) = (0.000_05, 2.0, 16);
+
+/// The `flotilla_broker_*` series.
+#[derive(Debug, Clone)]
+pub struct BrokerMetrics {
+    connections: IntGauge,
+    connected: IntGauge,
+    subscriptions: IntGauge,
+    reconnects: IntCounter,
+    disconnects: IntCounterVec,
+    messages: Traffic,
+    bytes: Traffic,
+    dropped: IntCounter,
+    errors: IntCounterVec,
+    rtt: Histogram,
+}
+
+/// A counter by direction. The two series are kept at hand: the data path looks nothing up.
+#[derive(Debug, Clone)]
+struct Traffic {
+    family: IntCounterVec,
+    incoming: IntCounter,
+    outgoing: IntCounter,
+}
+
+/// Why a connection was lost: the label of `flotilla_broker_disconnects_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DisconnectReason {
+    /// The connection broke or went silent.
+    Lost,
+    /// The server had announced that it would leave.
+    LameDuck,
+}
+
+/// What went wrong: the label of `flotilla_broker_errors_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ErrorKind {
+    /// The server does not allow a subject.
+    Permission,
+    /// A queue was full.
+    SlowConsumer,
+    /// A payload was too large.
+    Payload,
+    /// No answer, or no room to send, in time.
+    Timeout,
+    /// Anything else.
+    Other,
+}
+
+impl DisconnectReason {
+    const ALL: [Self; 2] = [Self::Lost, Self::LameDuck];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::LameDuck => "lame_duck",
+        }
+    }
+}
+
+impl ErrorKind {
+    const ALL: [Self; 5] = [
+        Self::Permission,
+        Self::SlowConsumer,
+        Self::Payload,
+        Self::Timeout,
+        Self::Other,
+    ];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Permission => "permission",
+            Self::SlowConsumer => "slow_consumer",
+            Self::Payload => "payload",
+            Self::Timeout => "timeout",
+            Self::Other => "other",
+        }
+    }
+}
+
+impl Traffic {
+    fn new(name: &str, help: &str) -> Result<Self, prometheus::Error> {
+        let family = counters(name, help, "direction")?;
+        let incoming = family.with_label_values(&["in"]);
+        let outgoing = family.with_label_values(&["out"]);
+        Ok(Self {
+            family,
+            incoming,
+            outgoing,
+        })
+    }
+}
+
+impl BrokerMetrics {
+    /// Creates the series and registers them.
+    ///
+    /// # Errors
+    /// If the registry already holds one of these names.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let metrics = Self::new()?;
+        for reason in DisconnectReason::ALL {
+            metrics.disconnects.with_label_values(&[reason.label()]);
+        }
+        for kind in ErrorKind::ALL {
+            metrics.errors.with_label_values(&[kind.label()]);
+        }
+        for collector in metrics.collectors() {
+            registry.register(collector)?;
+        }
+        Ok(metrics)
+    }
+
+    fn new() -> Result<Self, prometheus::Error> {
+        let (start, factor, count) = RTT_BUCKETS;
+        let rtt = HistogramOpts::new(
+            "flotilla_broker_rtt_seconds",
+            "Time from a barrier's publish to its return from the broker.",
+        )
+        .buckets(prometheus::exponential_buckets(start, factor, count)?);
+        Ok(Self {
+            connections: IntGauge::new(
+                "flotilla_broker_connections",
+                "Broker connections that this process holds, up or not.",
+            )?,
+            connected: IntGauge::new(
+                "flotilla_broker_connected",
+                "Broker connections that are up, with every topic subscribed.",
+            )?,
+            subscriptions: IntGauge::new(
+                "flotilla_broker_subscriptions",
+                "Topics subscribed to, over all connections.",
+            )?,
+            reconnects: IntCounter::new(
+                "flotilla_broker_reconnects_total",
+                "Lost broker connections that were restored.",
+            )?,
+            disconnects: counters(
+                "flotilla_broker_disconnects_total",
+                "Broker connections lost.",
+                "reason",
+            )?,
+            messages: Traffic::new(
+                "flotilla_broker_messages_total",
+                "Messages exchanged with the broker.",
+            )?,
+            bytes: Traffic::new(
+                "flotilla_broker_bytes_total",
+                "Payload bytes exchanged with the broker.",
+            )?,
+            dropped: IntCounter::new(
+                "flotilla_broker_messages_dropped_total",
+                "Messages dropped because a subscription's queue was full; a lower bound.",
+            )?,
+            errors: counters("flotilla_broker_errors_total", "Broker errors.", "kind")?,
+            rtt: Histogram::with_opts(rtt)?,
+        })
+    }
+
+    fn collectors(&self) -> [Box<dyn Collector>; 10] {
+        [
+            Box::new(self.connections.clone()),
+            Box::new(self.connected.clone()),
+            Box::new(self.subscriptions.clone()),
+            Box::new(self.reconnects.clone()),
+            Box::new(self.disconnects.clone()),
+            Box::new(self.messages.family.clone()),
+            Box::new(self.bytes.family.clone()),
+            Box::new(self.dropped.clone()),
+            Box::new(self.errors.clone()),
+            Box::new(self.rtt.clone()),
+        ]
+    }
+
+    pub(super) fn sent(&self, bytes: usize) {
+        self.messages.outgoing.inc();
+        self.bytes.outgoing.inc_by(bytes as u64);
+    }
+
+    pub(super) fn received(&self, messages: usize, bytes: usize) {
+        self.messages.incoming.inc_by(messages as u64);
+        self.bytes.incoming.inc_by(bytes as u64);
+    }
+
+    pub(super) fn dropped(&self, messages: u64) {
+        self.dropped.inc_by(messages);
+        self.errors
+            .with_label_values(&[ErrorKind::SlowConsumer.label()])
+            .inc_by(messages);
+    }
+
+    pub(super) fn failed(&self, error: &BrokerError) {
+        let kind = match error {
+            BrokerError::TooLarge { .. } => ErrorKind::Payload,
+            BrokerError::Timeout => ErrorKind::Timeout,
+            _ => ErrorKind::Other,
+        };
+        self.errors.with_label_values(&[kind.label()]).inc();
+    }
+
+    /// A gauge that follows one connection's table of subscriptions.
+    pub(super) fn subscriptions(&self) -> &IntGauge {
+        &self.subscriptions
+    }
+}
+
+/// One connection's share of the gauges; dropped with the connection.
+#[derive(Debug)]
+pub(super) struct ConnectionGauge {
+    metrics: BrokerMetrics,
+    up: AtomicBool,
+}
+
+impl ConnectionGauge {
+    /// Counts a new connection, which is up.
+    pub(super) fn new(metrics: &BrokerMetrics) -> Self {
+        metrics.connections.inc();
+        metrics.connected.inc();
+        Self {
+            metrics: metrics.clone(),
+            up: AtomicBool::new(true),
+        }
+    }
+}
+
+impl Drop for ConnectionGauge {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+        if *self.up.get_mut() {
+            self.metrics.connected.dec();
+        }
+    }
+}
+
+fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
+    IntCounterVec::new(Opts::new(name, help), &[label])
+}

@@ -1,0 +1,204 @@
+//! The seam between Flotilla and the pub/sub system that joins its workers.
+//!
+//! Owns the contract: a broker carries opaque payloads between processes, topic by topic. It knows neither
+//! clients nor the protocol they speak, and nothing outside this module knows which system is behind it.
+//! `conformance` holds every adapter to what is promised here.
+//!
+//! # The contract
+//! - **Delivery** is at most once. What is lost is told: [`BrokerEvent::Overflow`] for one subscription,
+//!   [`BrokerEvent::Disconnected`] for all of them.
+//! - **Order**: messages of one publisher on one topic arrive in the order in which they were published. Nothing is
+//!   promised across topics, nor between messages and the other events.
+//! - **Interest only**: a connection receives a topic's messages only while it subscribes to it. A publisher that
+//!   subscribes receives its own.
+//! - **Bounded**: every queue has a limit, and says above what happens when it is full. Nobody's publish waits for
+//!   somebody else's subscription.
+//! - **Tokens** are the caller's numbers. One may be used again as soon as [`Broker::unsubscribe`] returned: batches
+//!   gathered after that hold nothing of the old subscription.
+
+mod memory;
+mod metrics;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::channel::Channel;
+
+pub use memory::MemoryBus;
+pub use metrics::BrokerMetrics;
+
+/// A batch stops growing at this number of events, so that one wake-up's work stays short.
+pub const BATCH_EVENTS_MAX: usize = 1024;
+
+/// A batch stops growing once its payloads hold this many bytes.
+pub const BATCH_BYTES_MAX: usize = 256 * 1024;
+
+/// What can be published and subscribed to: a closed set, so that no client can name a topic of the fleet's own.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Topic {
+    /// The publications of one channel.
+    Channel(Channel),
+    /// The fleet's talk about itself: see [`crate::roster`].
+    Roster,
+}
+
+/// One connection to the pub/sub system, the half that acts. Dropping it closes the connection.
+#[async_trait]
+pub trait Broker: Send + Sync + 'static {
+    /// Starts the delivery of `topic`; `token` comes back with each of its messages.
+    ///
+    /// Returns only after a barrier: what anyone publishes afterwards, through the server this connection uses, is
+    /// delivered. Messages may already arrive before it returned. Two subscriptions to one topic, under two tokens,
+    /// both receive.
+    ///
+    /// Cancel-safe: dropping the future leaves no subscription behind.
+    ///
+    /// # Errors
+    /// After an error nothing is subscribed. [`BrokerError::Disconnected`] and [`BrokerError::Timeout`] are worth a
+    /// retry; a token that is in use, or a topic that cannot be spelled, is [`BrokerError::Refused`].
+    async fn subscribe(&self, topic: &Topic, token: u64) -> Result<(), BrokerError>;
+
+    /// Ends a subscription, also one that is still opening (whose `subscribe` then fails). Never waits. Unknown
+    /// tokens are ignored.
+    fn unsubscribe(&self, token: u64);
+
+    /// Hands `payload` to everyone who subscribes to `topic`. `Ok` means that it was taken for sending, not that
+    /// anyone received it.
+    ///
+    /// Waits, for a bounded time, only if the connection itself cannot keep up. Cancel-safe: a dropped future has
+    /// published either everything or nothing.
+    ///
+    /// # Errors
+    /// [`BrokerError::TooLarge`] for a payload above the system's limit; [`BrokerError::Disconnected`] at once while
+    /// there is no connection (nothing is stored for later); [`BrokerError::Timeout`] after the bounded wait.
+    async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BrokerError>;
+
+    /// Whether messages flow at this moment: connected, and every topic subscribed.
+    fn is_connected(&self) -> bool;
+}
+
+/// The same connection, the half that listens. One owner: whoever runs the hub.
+#[async_trait]
+pub trait BrokerEvents: Send {
+    /// Waits for at least one event, then appends what is there, up to [`BATCH_EVENTS_MAX`] and
+    /// [`BATCH_BYTES_MAX`]. `false` says that the connection is closed for good and nothing was appended.
+    ///
+    /// Payloads may share a larger buffer with each other: copy what outlives the batch by much.
+    ///
+    /// Cancel-safe: a dropped future takes nothing.
+    async fn next_batch(&mut self, batch: &mut Vec<BrokerEvent>) -> bool;
+}
+
+/// What a connection has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerEvent {
+    /// One message of the subscription that was opened with `token`.
+    Message {
+        /// The caller's number for the subscription.
+        token: u64,
+        /// What was published, byte for byte.
+        payload: Bytes,
+    },
+    /// The connection is lost: messages are missed from now on. It is being restored.
+    Disconnected,
+    /// Connected again, every topic subscribed again and confirmed by a barrier. What was published since
+    /// [`BrokerEvent::Disconnected`] may be lost.
+    Reconnected,
+    /// The queue of this subscription was full: messages are missing.
+    Overflow {
+        /// The caller's number for the subscription.
+        token: u64,
+        /// At least so many are missing. 0: the adapter cannot tell whether this subscription lost any.
+        dropped: u64,
+    },
+}
+
+/// A fresh connection, both halves.
+pub struct BrokerConnection {
+    /// The half that acts; share it freely.
+    pub broker: Arc<dyn Broker>,
+    /// The half that listens.
+    pub events: Box<dyn BrokerEvents>,
+}
+
+impl fmt::Debug for BrokerConnection {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("BrokerConnection")
+            .field("connected", &self.broker.is_connected())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the broker did not do as asked. Never the fault of the client whose command led here, except `TooLarge`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BrokerError {
+    /// No connection could be made in the first place.
+    #[error("cannot connect to the broker: {0}")]
+    Unreachable(String),
+    /// There is no connection at this moment; it is being restored.
+    #[error("not connected to the broker")]
+    Disconnected,
+    /// The broker did not take or confirm it within the configured time.
+    #[error("the broker did not answer in time")]
+    Timeout,
+    /// The payload is above the system's limit.
+    #[error("a payload of {size} bytes is above the broker's limit of {limit}")]
+    TooLarge {
+        /// Size of the payload, in bytes.
+        size: usize,
+        /// Largest payload that the system takes, in bytes.
+        limit: usize,
+    },
+    /// This connection was closed by its owner.
+    #[error("the broker connection is closed")]
+    Closed,
+    /// It would be refused again.
+    #[error("refused by the broker: {0}")]
+    Refused(String),
+}
+
+impl BrokerError {
+    fn token_in_use(token: u64) -> Self {
+        Self::Refused(format!("token {token} is in use"))
+    }
+
+    /// Whether the same call may succeed a little later.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Disconnected | Self::Timeout => true,
+            Self::TooLarge { .. } | Self::Closed | Self::Refused(_) => false,
+        }
+    }
+}
+
+/// Where connections come from. Each worker shard and each gateway opens its own.
+#[derive(Debug, Clone)]
+pub enum Brokers {
+    /// Within this process: tests, and a fleet in one process.
+    Memory(MemoryBus),
+}
+
+impl Brokers {
+    /// Opens a connection. `name` tells it from others in the broker's own monitoring.
+    ///
+    /// Call it on the runtime that will use the connection: its tasks live there, be it current-thread or
+    /// multi-thread.
+    ///
+    /// # Errors
+    /// One attempt is made; when the error [`is_temporary`](BrokerError::is_temporary), the caller may try again. Once
+    /// connected, a lost connection is restored for as long as it takes.
+    pub async fn connect(
+        &self,
+        name: &str,
+        metrics: &BrokerMetrics,
+    ) -> Result<BrokerConnection, BrokerError> {
+        match self {
+            Self::Memory(bus) => Ok(bus.connect(metrics)),
+        }
+    }
+}
