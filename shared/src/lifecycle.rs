@@ -77,8 +77,13 @@ impl Lifecycle {
     /// A process that is starting.
     #[must_use]
     pub fn new() -> Self {
-        let status = Status { phase: Phase::Starting, deadline: None };
-        Self { status: Arc::new(watch::Sender::new(status)) }
+        let status = Status {
+            phase: Phase::Starting,
+            deadline: None,
+        };
+        Self {
+            status: Arc::new(watch::Sender::new(status)),
+        }
     }
 
     /// The current phase.
@@ -101,7 +106,10 @@ impl Lifecycle {
     /// Begins a drain that has to be over after `timeout` (at most a year). Ignored once it is
     /// draining or beyond: the deadline of the first call stands.
     pub fn drain(&self, timeout: Duration) {
-        self.advance(Phase::Draining, Some(Instant::now() + timeout.min(DRAIN_TIMEOUT_MAX)));
+        self.advance(
+            Phase::Draining,
+            Some(Instant::now() + timeout.min(DRAIN_TIMEOUT_MAX)),
+        );
     }
 
     /// Ends the process at once, whatever is left to do.
@@ -118,7 +126,10 @@ impl Lifecycle {
     /// Waits until the process is in `phase` or beyond. Cancel-safe.
     pub async fn wait_for(&self, phase: Phase) {
         // An error means that the sender is gone, which `self` rules out.
-        let _ = self.subscribe().wait_for(|status| status.phase >= phase).await;
+        let _ = self
+            .subscribe()
+            .wait_for(|status| status.phase >= phase)
+            .await;
     }
 
     fn advance(&self, phase: Phase, deadline: Option<Instant>) {
@@ -126,7 +137,10 @@ impl Lifecycle {
             if phase <= status.phase {
                 return false;
             }
-            *status = Status { phase, deadline: deadline.or(status.deadline) };
+            *status = Status {
+                phase,
+                deadline: deadline.or(status.deadline),
+            };
             true
         });
         if moved {
@@ -224,7 +238,10 @@ mod tests {
         for phase in Phase::ALL {
             let json = serde_json::to_string(&phase).expect("serialises");
             assert_eq!(json, format!("\"{}\"", phase.label()));
-            assert_eq!(serde_json::from_str::<Phase>(&json).expect("reads back"), phase);
+            assert_eq!(
+                serde_json::from_str::<Phase>(&json).expect("reads back"),
+                phase
+            );
         }
     }
 
@@ -239,11 +256,15 @@ mod tests {
 
         raise(Signal::SIGTERM).expect("signals itself");
         let drained = lifecycle.wait_for(Phase::Draining);
-        tokio::time::timeout(Duration::from_secs(5), drained).await.expect("drains");
+        tokio::time::timeout(Duration::from_secs(5), drained)
+            .await
+            .expect("drains");
         assert_eq!(lifecycle.phase(), Phase::Draining);
 
         raise(Signal::SIGINT).expect("signals itself");
         let stopped = lifecycle.wait_for(Phase::Stopped);
-        tokio::time::timeout(Duration::from_secs(5), stopped).await.expect("stops");
+        tokio::time::timeout(Duration::from_secs(5), stopped)
+            .await
+            .expect("stops");
     }
 }

@@ -1,0 +1,6 @@
+//! Layered configuration.
+
+mod origin;
+mod problem;
+
+pub use problem::{ConfigError, ConfigErrors, Problems};
