@@ -1,0 +1,257 @@
+//! A whole fleet: nats-server, workers and gateways, configured to know each other.
+
+use anyhow::{Context, Result, bail, ensure};
+use flotilla_shared::protocol::Format;
+use tempfile::TempDir;
+use toml::{Table, Value};
+
+use crate::client::{Client, Dial};
+use crate::fault::Link;
+use crate::nats::Nats;
+use crate::service::{Service, Settings};
+use crate::token;
+
+/// The secret by which workers of a fleet know its gateways.
+pub const PASSPORT_SECRET: &str = "the secret between the gateways and the workers of the tests";
+
+/// Users to try before giving up on finding one for every worker.
+const USERS_MAX: usize = 200;
+
+/// What a fleet is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Builder {
+    workers: usize,
+    gateways: usize,
+    linked: bool,
+    worker: Settings,
+    gateway: Settings,
+}
+
+impl Builder {
+    /// Number of workers; 1 if not said.
+    #[must_use]
+    pub fn workers(mut self, count: usize) -> Self {
+        self.workers = count;
+        self
+    }
+
+    /// Number of gateways; 1 if not said.
+    #[must_use]
+    pub fn gateways(mut self, count: usize) -> Self {
+        self.gateways = count;
+        self
+    }
+
+    /// Puts a [`Link`] between each worker and NATS.
+    #[must_use]
+    pub fn linked(mut self) -> Self {
+        self.linked = true;
+        self
+    }
+
+    /// Sets a value of every worker's configuration by its dotted key.
+    #[must_use]
+    pub fn worker(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.worker.set(key, value);
+        self
+    }
+
+    /// Sets a value of every gateway's configuration by its dotted key.
+    #[must_use]
+    pub fn gateway(mut self, key: &str, value: impl Into<Value>) -> Self {
+        self.gateway.set(key, value);
+        self
+    }
+
+    /// Starts everything and waits until every gateway has found every worker.
+    ///
+    /// # Errors
+    /// When any of it does not come up.
+    pub async fn start(self) -> Result<Fleet> {
+        let nats = Nats::start().await?;
+        let directory = tempfile::tempdir()?;
+        let (workers, gateways) = (self.workers, self.gateways);
+        let mut fleet = Fleet {
+            gateways: Vec::new(),
+            workers: Vec::new(),
+            links: Vec::new(),
+            nats,
+            builder: self,
+            directory,
+        };
+        for _ in 0..workers {
+            fleet.add_worker().await?;
+        }
+        for _ in 0..gateways {
+            fleet.add_gateway().await?;
+        }
+        fleet.sees_workers(workers).await?;
+        Ok(fleet)
+    }
+}
+
+/// A running fleet. Dropping it kills every process.
+#[derive(Debug)]
+pub struct Fleet {
+    /// The gateways, in the order of their start.
+    pub gateways: Vec<Service>,
+    /// The workers, in the order of their start: `worker-0`, `worker-1`, ...
+    pub workers: Vec<Service>,
+    /// With [`Builder::linked`], the link of each worker to NATS.
+    pub links: Vec<Link>,
+    /// The server between the workers.
+    pub nats: Nats,
+    builder: Builder,
+    directory: TempDir,
+}
+
+impl Fleet {
+    /// A fleet of one worker and one gateway, unless more is said.
+    ///
+    /// Any user with a token by [`token::SECRET`] may subscribe and publish in channels without
+    /// a namespace.
+    pub fn builder() -> Builder {
+        let builder = Builder {
+            workers: 1,
+            gateways: 1,
+            ..Builder::default()
+        };
+        builder
+            .worker("listen", "127.0.0.1:0")
+            .worker("admin_listen", "127.0.0.1:0")
+            // Two, so that what crosses shards is tested on a machine with one core as well.
+            .worker("shards", 2)
+            .worker("passport.secret_key", PASSPORT_SECRET)
+            .worker("client.token.hmac_secret_key", token::SECRET)
+            .worker("client.expose_node", true)
+            .worker("channel.without_namespace.allow_subscribe_for_client", true)
+            .worker("channel.without_namespace.allow_publish_for_client", true)
+            .worker("roster.announce_interval", "500ms")
+            .worker("log.format", "json")
+            .gateway("listen", "127.0.0.1:0")
+            .gateway("admin_listen", "127.0.0.1:0")
+            .gateway("passport.secret_key", PASSPORT_SECRET)
+            .gateway("identity.token.hmac_secret_key", token::SECRET)
+            .gateway("pool.workers", Value::Array(Vec::new()))
+            .gateway("pool.roster", true)
+            .gateway("log.format", "json")
+    }
+
+    /// Starts one more worker.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn add_worker(&mut self) -> Result<&Service> {
+        let id = format!("worker-{}", self.workers.len());
+        let mut broker = self.nats.address();
+        if self.builder.linked {
+            let link = Link::to(broker).await?;
+            broker = link.address();
+            self.links.push(link);
+        }
+        let mut settings = self.builder.worker.clone();
+        settings.set("id", id.as_str());
+        use_nats(&mut settings, &broker);
+        let path = self.directory.path();
+        let worker = Service::start("flotilla-worker", &id, &settings, path).await?;
+        worker.ready().await?;
+        self.workers.push(worker);
+        self.workers.last().context("the worker just added")
+    }
+
+    async fn add_gateway(&mut self) -> Result<()> {
+        let id = format!("gateway-{}", self.gateways.len());
+        let mut settings = self.builder.gateway.clone();
+        use_nats(&mut settings, &self.nats.address());
+        let path = self.directory.path();
+        self.gateways
+            .push(Service::start("flotilla-gateway", &id, &settings, path).await?);
+        Ok(())
+    }
+
+    /// Where clients of the fleet connect: the first gateway.
+    pub fn url(&self) -> String {
+        self.gateways[0].url()
+    }
+
+    /// A connection through the first gateway.
+    pub fn dial(&self) -> Dial {
+        Dial::to(self.url())
+    }
+
+    /// A user connected through the first gateway.
+    ///
+    /// # Errors
+    /// When the connection fails.
+    pub async fn user(&self, name: &str, format: Format) -> Result<Client> {
+        self.dial()
+            .format(format)
+            .connect(&token::user(name)?)
+            .await
+    }
+
+    /// Users named `user-N`, each connected through the first gateway and served by a worker of
+    /// its own. One per format given; no more than there are workers.
+    ///
+    /// # Errors
+    /// When a connection fails, or the gateway never chooses some worker.
+    pub async fn spread(&self, formats: &[Format]) -> Result<Vec<Client>> {
+        let mut clients: Vec<Client> = Vec::new();
+        for number in 0..USERS_MAX {
+            let Some(format) = formats.get(clients.len()) else {
+                return Ok(clients);
+            };
+            let name = format!("user-{number}");
+            // The gateway's choice is by what it sees: the token in the upgrade request.
+            let dial = self
+                .dial()
+                .header("authorization", &format!("Bearer {}", token::user(&name)?));
+            let client = dial.format(*format).connect("").await?;
+            ensure!(!client.node().is_empty(), "the worker did not tell its id");
+            if clients.iter().all(|other| other.node() != client.node()) {
+                clients.push(client);
+            }
+        }
+        bail!("{USERS_MAX} users did not reach {} workers", formats.len())
+    }
+
+    /// The worker with this id.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn worker(&mut self, id: &str) -> Result<&mut Service> {
+        let found = self.workers.iter_mut().find(|worker| worker.id() == id);
+        found.with_context(|| format!("no worker {id:?}"))
+    }
+
+    /// Waits until every gateway sees exactly this many workers that can take connections.
+    ///
+    /// # Errors
+    /// When it does not in time.
+    pub async fn sees_workers(&self, count: usize) -> Result<()> {
+        for gateway in &self.gateways {
+            let labels = ["state=\"active\""];
+            gateway
+                .metric_becomes("flotilla_gateway_workers", &labels, count as f64)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Adds a namespace to a list for `channel.namespaces`, with options that are switched on.
+pub fn namespace(name: &str, allowed: &[&str]) -> Value {
+    let mut table = Table::new();
+    table.insert("name".to_owned(), name.into());
+    table.extend(
+        allowed
+            .iter()
+            .map(|option| ((*option).to_owned(), true.into())),
+    );
+    table.into()
+}
+
+fn use_nats(settings: &mut Settings, address: &str) {
+    settings.set("broker.kind", "nats");
+    settings.set("broker.nats.servers", vec![format!("nats://{address}")]);
+}
