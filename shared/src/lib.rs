@@ -8,3 +8,7 @@ pub mod secret;
 pub mod protocol;
 pub mod broker;
 pub mod channel;
+pub mod admin;
+pub mod limits;
+pub mod metrics;
+pub mod telemetry;

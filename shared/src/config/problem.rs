@@ -23,6 +23,18 @@ pub struct ConfigError {
     pub hint: Option<String>,
 }
 
+impl ConfigError {
+    /// A mistake that is not about one setting.
+    pub(super) fn general(problem: String) -> Self {
+        Self {
+            key: String::new(),
+            problem,
+            origin: None,
+            hint: None,
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.key.is_empty() {
@@ -61,11 +73,8 @@ pub struct Problems {
 }
 
 impl Problems {
-    pub(super) fn new(origins: Origins) -> Self {
-        Self {
-            errors: ConfigErrors::default(),
-            origins,
-        }
+    pub(super) fn new(errors: ConfigErrors, origins: Origins) -> Self {
+        Self { errors, origins }
     }
 
     /// Notes what is wrong with the setting `key` (dotted).
@@ -95,9 +104,16 @@ impl Problems {
     ///
     /// # Errors
     /// What was noted.
-    pub fn finish<T>(self, value: Option<T>) -> Result<T, ConfigErrors> {
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, ConfigErrors> {
         match value {
             Some(value) if self.is_empty() => Ok(value),
+            // A refusal always says something, even if whoever refused forgot to.
+            None if self.is_empty() => {
+                self.errors
+                    .0
+                    .push(ConfigError::general("refused without a reason".to_owned()));
+                Err(self.errors)
+            }
             _ => Err(self.errors),
         }
     }
