@@ -7,17 +7,23 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::error::{DecodeError, EncodeError};
+use super::error::{DecodeError, EncodeError, JsonProblem};
 
 /// Reads the next message and removes it, with its line end, from `rest`. Blank lines are
 /// skipped, so a trailing line end is harmless.
 pub(super) fn next<T: DeserializeOwned>(rest: &mut &[u8]) -> Option<Result<T, DecodeError>> {
     while !rest.is_empty() {
         let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
-        let line = &rest[..end];
+        let line = rest[..end].trim_ascii();
         *rest = rest.get(end + 1..).unwrap_or_default();
-        if !line.trim_ascii().is_empty() {
-            return Some(serde_json::from_slice(line).map_err(DecodeError::from));
+        match line.first() {
+            None => continue,
+            // serde would read the fields of a struct from an array, too.
+            Some(b'{') => return Some(serde_json::from_slice(line).map_err(DecodeError::from)),
+            Some(_) => {
+                let problem = JsonProblem::Field;
+                return Some(Err(DecodeError::Json { column: 1, problem }));
+            }
         }
     }
     None

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{is_default, payload};
+use super::{is_default, nullable, payload};
 
 /// One message of a client. It carries one request; of several the first in this order counts.
 #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
@@ -71,7 +71,7 @@ pub struct Command {
 pub struct ConnectRequest {
     /// Connection token (JWT), or empty.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub token: String,
     /// For the application's connect hook.
     #[prost(bytes = "bytes", tag = "2")]
@@ -80,19 +80,19 @@ pub struct ConnectRequest {
     /// Positions of server-side subscriptions from the session before, by channel; and channels
     /// the client would like to be subscribed to.
     #[prost(btree_map = "string, message", tag = "3")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub subs: BTreeMap<String, SubscribeRequest>,
     /// The client library's name; free text.
     #[prost(string, tag = "4")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub name: String,
     /// The client's version; free text.
     #[prost(string, tag = "5")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub version: String,
     /// Stand-ins for HTTP headers that browsers cannot set.
     #[prost(btree_map = "string, string", tag = "6")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub headers: BTreeMap<String, String>,
 }
 
@@ -102,23 +102,23 @@ pub struct ConnectRequest {
 pub struct SubscribeRequest {
     /// The channel; empty only inside [`ConnectRequest::subs`], where the key says it.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
     /// Subscription token (JWT), or empty.
     #[prost(string, tag = "2")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub token: String,
     /// Whether the client wants what it missed since `epoch` and `offset`.
     #[prost(bool, tag = "3")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub recover: bool,
     /// The stream's epoch that `offset` belongs to; empty if the client never had one.
     #[prost(string, tag = "6")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub epoch: String,
     /// The last publication the client has seen.
     #[prost(uint64, tag = "7")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub offset: u64,
     /// For the application's subscribe hook.
     #[prost(bytes = "bytes", tag = "8")]
@@ -126,19 +126,19 @@ pub struct SubscribeRequest {
     pub data: Bytes,
     /// Whether the client asks for gap detection.
     #[prost(bool, tag = "9")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub positioned: bool,
     /// Whether the client asks to be able to recover.
     #[prost(bool, tag = "10")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub recoverable: bool,
     /// Whether the client asks for join and leave pushes.
     #[prost(bool, tag = "11")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub join_leave: bool,
     /// The delta encoding that the client asks for, or empty.
     #[prost(string, tag = "12")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub delta: String,
     /// Which publications the client wants; absent means all.
     #[prost(message, optional, boxed, tag = "13")]
@@ -146,11 +146,15 @@ pub struct SubscribeRequest {
     pub tf: Option<Box<FilterNode>>,
     /// Bit mask of what the client can do: [`Self::COMPACTION`], [`Self::REJECT_UNRECOVERED`].
     #[prost(int64, tag = "14")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub flag: i64,
     /// The sort of subscription; anything but 0 (a stream) is experimental.
     #[prost(int32, tag = "15")]
-    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    #[serde(
+        rename = "type",
+        deserialize_with = "nullable",
+        skip_serializing_if = "is_default"
+    )]
     pub kind: i32,
 }
 
@@ -167,27 +171,27 @@ impl SubscribeRequest {
 pub struct FilterNode {
     /// `and`, `or`, `not`, or empty for a comparison.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub op: String,
     /// The tag compared.
     #[prost(string, tag = "2")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub key: String,
     /// The comparison.
     #[prost(string, tag = "3")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub cmp: String,
     /// What the tag is compared with.
     #[prost(string, tag = "4")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub val: String,
     /// What the tag is compared with, for comparisons with a set.
     #[prost(string, repeated, tag = "5")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub vals: Vec<String>,
     /// The operands of `op`.
     #[prost(message, repeated, tag = "6")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub nodes: Vec<FilterNode>,
 }
 
@@ -197,7 +201,7 @@ pub struct FilterNode {
 pub struct UnsubscribeRequest {
     /// The channel.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
 }
 
@@ -207,7 +211,7 @@ pub struct UnsubscribeRequest {
 pub struct PublishRequest {
     /// The channel.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
     /// The payload.
     #[prost(bytes = "bytes", tag = "2")]
@@ -215,7 +219,11 @@ pub struct PublishRequest {
     pub data: Bytes,
     /// The sort of channel; anything but 0 (a stream) is experimental.
     #[prost(int32, tag = "3")]
-    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    #[serde(
+        rename = "type",
+        deserialize_with = "nullable",
+        skip_serializing_if = "is_default"
+    )]
     pub kind: i32,
 }
 
@@ -225,7 +233,7 @@ pub struct PublishRequest {
 pub struct PresenceRequest {
     /// The channel.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
 }
 
@@ -235,7 +243,7 @@ pub struct PresenceRequest {
 pub struct PresenceStatsRequest {
     /// The channel.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
 }
 
@@ -245,11 +253,11 @@ pub struct PresenceStatsRequest {
 pub struct HistoryRequest {
     /// The channel.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
     /// How many publications at most; 0 for the position only, -1 for no limit.
     #[prost(int32, tag = "7")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub limit: i32,
     /// Where to start; not included itself.
     #[prost(message, optional, tag = "8")]
@@ -257,7 +265,7 @@ pub struct HistoryRequest {
     pub since: Option<StreamPosition>,
     /// Newest first.
     #[prost(bool, tag = "9")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub reverse: bool,
 }
 
@@ -267,11 +275,11 @@ pub struct HistoryRequest {
 pub struct StreamPosition {
     /// Number of a publication, from 1.
     #[prost(uint64, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub offset: u64,
     /// Which numbering `offset` belongs to.
     #[prost(string, tag = "2")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub epoch: String,
 }
 
@@ -300,7 +308,7 @@ pub struct RpcRequest {
     pub data: Bytes,
     /// The method, or empty.
     #[prost(string, tag = "2")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub method: String,
 }
 
@@ -310,7 +318,7 @@ pub struct RpcRequest {
 pub struct RefreshRequest {
     /// The token (JWT).
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub token: String,
 }
 
@@ -320,14 +328,18 @@ pub struct RefreshRequest {
 pub struct SubRefreshRequest {
     /// The channel; old SDKs leave it out, then the token's claim counts.
     #[prost(string, tag = "1")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub channel: String,
     /// The token (JWT).
     #[prost(string, tag = "2")]
-    #[serde(skip_serializing_if = "is_default")]
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "is_default")]
     pub token: String,
     /// What is refreshed; anything but 0 (a subscription) is experimental.
     #[prost(int32, tag = "3")]
-    #[serde(rename = "type", skip_serializing_if = "is_default")]
+    #[serde(
+        rename = "type",
+        deserialize_with = "nullable",
+        skip_serializing_if = "is_default"
+    )]
     pub kind: i32,
 }

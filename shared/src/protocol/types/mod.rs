@@ -2,7 +2,8 @@
 //!
 //! Protobuf: the numbers in `tag` are the wire format and never change. JSON: fields carry their
 //! Protobuf names; zero, empty and false are left out, with the exceptions marked by the absence
-//! of `skip_serializing_if`, which SDKs read without checking; unknown fields are ignored.
+//! of `skip_serializing_if`, which SDKs read without checking; unknown fields are ignored, and in
+//! what clients send null means absent, except for a payload, which may be null.
 //!
 //! What belongs to experimental features we do not speak (maps, shared polling, compression
 //! dictionaries) is not here: such fields are skipped like any unknown field and use no memory.
@@ -31,7 +32,18 @@ pub use reply::{
 };
 pub use request::Request;
 
+use serde::{Deserialize, Deserializer};
+
 /// The rule for what JSON leaves out.
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// Reads null like an absent field.
+fn nullable<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
