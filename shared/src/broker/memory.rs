@@ -45,7 +45,7 @@ struct Member {
     serial: u64,
 }
 
-/// What waits for one connection's events half.
+/// What waits for one connection's listening half.
 struct Inbox {
     state: Mutex<InboxState>,
     ready: Notify,
@@ -276,6 +276,9 @@ impl Broker for MemoryBroker {
             };
             self.inbox.metrics.failed(&error);
             return Err(error);
+        }
+        if lock(&self.inbox.state).closed {
+            return Err(BrokerError::Closed);
         }
         self.bus.publish(topic, &payload);
         self.inbox.metrics.sent(payload.len());

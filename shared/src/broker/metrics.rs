@@ -201,22 +201,30 @@ impl BrokerMetrics {
             .inc_by(messages);
     }
 
+    /// Counts what a caller was told.
     pub(super) fn failed(&self, error: &BrokerError) {
-        let kind = match error {
+        self.error(match error {
             BrokerError::TooLarge { .. } => ErrorKind::Payload,
             BrokerError::Timeout => ErrorKind::Timeout,
             _ => ErrorKind::Other,
-        };
+        });
+    }
+
+    pub(super) fn error(&self, kind: ErrorKind) {
         self.errors.with_label_values(&[kind.label()]).inc();
     }
 
-    /// A gauge that follows one connection's table of subscriptions.
+    pub(super) fn round_trip(&self, time: Duration) {
+        self.rtt.observe(time.as_secs_f64());
+    }
+
+    /// The gauge that every connection's table of subscriptions moves.
     pub(super) fn subscriptions(&self) -> &IntGauge {
         &self.subscriptions
     }
 }
 
-/// One connection's share of the gauges; dropped with the connection.
+/// Whether one connection is up, and its share of the gauges that say so; dropped with the connection.
 #[derive(Debug)]
 pub(super) struct ConnectionGauge {
     metrics: BrokerMetrics,
@@ -233,12 +241,33 @@ impl ConnectionGauge {
             up: AtomicBool::new(true),
         }
     }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Acquire)
+    }
+
+    /// The connection went down. Alternates with [`restored`](Self::restored).
+    pub(super) fn lost(&self, reason: DisconnectReason) {
+        self.up.store(false, Ordering::Release);
+        self.metrics.connected.dec();
+        self.metrics
+            .disconnects
+            .with_label_values(&[reason.label()])
+            .inc();
+    }
+
+    /// The connection is up again.
+    pub(super) fn restored(&self) {
+        self.up.store(true, Ordering::Release);
+        self.metrics.connected.inc();
+        self.metrics.reconnects.inc();
+    }
 }
 
 impl Drop for ConnectionGauge {
     fn drop(&mut self) {
         self.metrics.connections.dec();
-        if *self.up.get_mut() {
+        if self.is_up() {
             self.metrics.connected.dec();
         }
     }

@@ -18,6 +18,8 @@
 
 mod memory;
 mod metrics;
+mod nats;
+mod options;
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use crate::channel::Channel;
 
 pub use memory::MemoryBus;
 pub use metrics::BrokerMetrics;
+pub use nats::{NatsConfig, is_subject_prefix};
+pub use options::{BrokerKind, BrokerOptions, NatsOptions};
 
 /// A batch stops growing at this number of events, so that one wake-up's work stays short.
 pub const BATCH_EVENTS_MAX: usize = 1024;
@@ -45,7 +49,7 @@ pub enum Topic {
     Roster,
 }
 
-/// One connection to the pub/sub system, the half that acts. Dropping it closes the connection.
+/// One connection to the pub/sub system, the half that acts.
 #[async_trait]
 pub trait Broker: Send + Sync + 'static {
     /// Starts the delivery of `topic`; `token` comes back with each of its messages.
@@ -116,7 +120,7 @@ pub enum BrokerEvent {
     },
 }
 
-/// A fresh connection, both halves.
+/// A fresh connection, both halves. Dropping either closes it.
 pub struct BrokerConnection {
     /// The half that acts; share it freely.
     pub broker: Arc<dyn Broker>,
@@ -181,6 +185,8 @@ impl BrokerError {
 pub enum Brokers {
     /// Within this process: tests, and a fleet in one process.
     Memory(MemoryBus),
+    /// A NATS server or cluster.
+    Nats(NatsConfig),
 }
 
 impl Brokers {
@@ -199,6 +205,7 @@ impl Brokers {
     ) -> Result<BrokerConnection, BrokerError> {
         match self {
             Self::Memory(bus) => Ok(bus.connect(metrics)),
+            Self::Nats(config) => nats::connect(config, name, metrics).await,
         }
     }
 }

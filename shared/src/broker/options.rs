@@ -1,0 +1,98 @@
+//! The broker, as written in a configuration.
+//!
+//! Owns the options and what makes sense of them. Gateway and worker have them under the same key, `broker`.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Brokers, MemoryBus, NatsConfig, is_subject_prefix};
+use crate::config::{Problems, duration};
+
+/// Which pub/sub system joins the fleet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokerKind {
+    /// A NATS server or cluster.
+    #[default]
+    Nats,
+    /// This process alone: a single worker that is joined with no other.
+    Memory,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerOptions {
+    /// Which pub/sub system joins the fleet: `nats` or `memory`.
+    pub kind: BrokerKind,
+    /// Options of the NATS connection.
+    pub nats: NatsOptions,
+}
+
+/// Options named `broker.nats.*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsOptions {
+    /// Addresses of one cluster: `nats://host:port` or `tls://host:port`, with `user:password@` if need be. Any one
+    /// that answers will do; the others are learnt.
+    pub servers: Vec<String>,
+    /// Stands before every subject. Fleets with different prefixes do not see each other.
+    pub subject_prefix: String,
+    /// How long one attempt to connect may take.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// How long a subscription may take to be confirmed, and a publication to find room in the connection.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// A connection that is silent for this long is probed; after two unanswered probes it counts as lost.
+    #[serde(with = "duration")]
+    pub ping_interval: Duration,
+}
+
+impl Default for NatsOptions {
+    fn default() -> Self {
+        let NatsConfig { servers, subject_prefix, connect_timeout, request_timeout, ping_interval, .. } =
+            NatsConfig::default();
+        Self { servers, subject_prefix, connect_timeout, request_timeout, ping_interval }
+    }
+}
+
+impl BrokerOptions {
+    /// Where connections come from, for these options, which are found at `key` of the configuration. What is wrong
+    /// with them is noted in `problems`.
+    pub fn brokers(&self, key: &str, problems: &mut Problems) -> Brokers {
+        match self.kind {
+            BrokerKind::Memory => Brokers::Memory(MemoryBus::default()),
+            BrokerKind::Nats => Brokers::Nats(self.nats.config(&format!("{key}.nats"), problems)),
+        }
+    }
+}
+
+impl NatsOptions {
+    fn config(&self, key: &str, problems: &mut Problems) -> NatsConfig {
+        if self.servers.is_empty() {
+            problems.add(&format!("{key}.servers"), "names no server");
+        }
+        if !is_subject_prefix(&self.subject_prefix) {
+            let problem = "has to be one or more words of letters, digits, `-` and `_`, joined by dots";
+            problems.add(&format!("{key}.subject_prefix"), problem);
+        }
+        let durations = [
+            ("connect_timeout", self.connect_timeout),
+            ("request_timeout", self.request_timeout),
+            ("ping_interval", self.ping_interval),
+        ];
+        for (name, _) in durations.iter().filter(|(_, duration)| duration.is_zero()) {
+            problems.add(&format!("{key}.{name}"), "must not be zero");
+        }
+        NatsConfig {
+            servers: self.servers.clone(),
+            subject_prefix: self.subject_prefix.clone(),
+            connect_timeout: self.connect_timeout,
+            request_timeout: self.request_timeout,
+            ping_interval: self.ping_interval,
+            ..NatsConfig::default()
+        }
+    }
+}
