@@ -95,7 +95,7 @@ where
         environment: environment.into_iter().collect(),
         overrides: flags.set,
     };
-    let loaded = load(&sources, resolve).map_err(wrong)?;
+    let loaded = load(&sources, resolve).map_err(|errors| wrong(&errors))?;
     if flags.print_config {
         return Err(done(loaded.print()));
     }
@@ -117,9 +117,10 @@ fn flags(program: &Program, args: impl IntoIterator<Item = OsString>) -> Result<
         .bin_name(&name)
         .display_name(&name)
         .version(metrics::VERSION)
-        .about(program.about)
         .after_help(sources);
+    // The flags bring a description of their own, which is not the program's.
     CommonFlags::augment_args(command)
+        .about(program.about)
         .try_get_matches_from(args)
         .and_then(|matches| CommonFlags::from_arg_matches(&matches))
         .map_err(|error| {
@@ -155,7 +156,7 @@ fn done(stdout: String) -> Exit {
     }
 }
 
-fn wrong(errors: ConfigErrors) -> Exit {
+fn wrong(errors: &ConfigErrors) -> Exit {
     Exit {
         code: EXIT_CONFIG,
         stdout: String::new(),

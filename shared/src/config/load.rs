@@ -157,13 +157,15 @@ impl Reader {
         let Some(slot) = at(&mut self.tree, path) else {
             return false;
         };
-        match slot.as_str().and_then(toml_value) {
-            Some(value) => {
-                *slot = value;
-                true
-            }
-            None => false,
+        let Some(value) = slot.as_str().and_then(toml_value) else {
+            return false;
+        };
+        let key = path.join(".");
+        if let Some(origin) = self.origins.of(&key) {
+            set_parts(&mut self.origins, &key, &value, &origin);
         }
+        *slot = value;
+        true
     }
 
     /// Puts the default back at `path`, or removes what has none. What cannot be removed, such as an
@@ -260,6 +262,24 @@ fn at<'a>(tree: &'a mut Value, path: &[String]) -> Option<&'a mut Value> {
     })
 }
 
+/// Notes that all parts of the value at `path` come from where it comes from.
+fn set_parts(origins: &mut Origins, path: &str, value: &Value, origin: &str) {
+    let parts: Vec<(String, &Value)> = match value {
+        Value::Dict(_, dict) => dict.iter().map(|(key, part)| (key.clone(), part)).collect(),
+        Value::Array(_, items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, part)| (index.to_string(), part))
+            .collect(),
+        _ => Vec::new(),
+    };
+    for (key, part) in parts {
+        let path = format!("{path}.{key}");
+        set_parts(origins, &path, part, origin);
+        origins.set_part(path, origin.to_owned());
+    }
+}
+
 /// What the deserializer expects, in the words of someone who writes TOML.
 fn plain(expected: &str) -> String {
     match expected {
@@ -271,6 +291,7 @@ fn plain(expected: &str) -> String {
         "f32" | "f64" => "a number".to_owned(),
         "a boolean" => "true or false".to_owned(),
         "a sequence" => "a list".to_owned(),
+        "a string" => "text".to_owned(),
         other if other.starts_with("struct ") => "a table".to_owned(),
         other => other.to_owned(),
     }

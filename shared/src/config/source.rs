@@ -5,7 +5,7 @@
 
 use std::{ffi::OsString, fs, path::PathBuf};
 
-use figment::value::{Dict, Value};
+use figment::value::Value;
 use serde::Deserialize;
 use toml::{
     Spanned,
@@ -53,8 +53,8 @@ impl Sources {
     pub(super) fn settings(&self) -> Result<Vec<Setting>, ConfigErrors> {
         let mut errors = ConfigErrors::default();
         let mut settings = Vec::new();
-        self.from_file(&mut settings, &mut errors);
-        self.from_environment(&mut settings, &mut errors);
+        self.read_file(&mut settings, &mut errors);
+        self.read_environment(&mut settings, &mut errors);
         for (key, value) in &self.overrides {
             text(
                 key,
@@ -72,7 +72,7 @@ impl Sources {
         }
     }
 
-    fn from_file(&self, settings: &mut Vec<Setting>, errors: &mut ConfigErrors) {
+    fn read_file(&self, settings: &mut Vec<Setting>, errors: &mut ConfigErrors) {
         let Some(path) = &self.file else { return };
         let name = path.display().to_string();
         let content = match fs::read_to_string(path) {
@@ -93,11 +93,11 @@ impl Sources {
             ConfigError::general(format!("not TOML: {} ({origin})", mistake.message()))
         }));
         if mistakes.is_empty() {
-            document.settings(&[], table.into_inner(), settings);
+            document.settings(&[], table.into_inner(), settings, errors);
         }
     }
 
-    fn from_environment(&self, settings: &mut Vec<Setting>, errors: &mut ConfigErrors) {
+    fn read_environment(&self, settings: &mut Vec<Setting>, errors: &mut ConfigErrors) {
         let prefix = self.prefix();
         let mut variables: Vec<_> = self
             .environment
@@ -172,7 +172,13 @@ impl Document<'_> {
     }
 
     /// One setting for each key that is not a table, so that other places can set its neighbours.
-    fn settings(&self, parents: &[String], table: DeTable<'_>, settings: &mut Vec<Setting>) {
+    fn settings(
+        &self,
+        parents: &[String],
+        table: DeTable<'_>,
+        settings: &mut Vec<Setting>,
+        errors: &mut ConfigErrors,
+    ) {
         for (key, value) in table {
             let origin = self.origin(key.span().start);
             let mut path = parents.to_vec();
@@ -180,23 +186,28 @@ impl Document<'_> {
             let span = value.span();
             let value = match value.into_inner() {
                 DeValue::Table(inside) if !inside.is_empty() => {
-                    self.settings(&path, inside, settings);
+                    self.settings(&path, inside, settings, errors);
                     continue;
                 }
                 other => Spanned::new(span, other),
             };
             let mut parts = Vec::new();
             self.parts(&path.join("."), value.get_ref(), &mut parts);
-            // A number too large for any type; the type that is wanted then refuses it.
-            let value = Deserialize::deserialize(ValueDeserializer::from(value))
-                .unwrap_or_else(|_| Value::from(Dict::new()));
-            settings.push(Setting {
-                path,
-                value,
-                origin,
-                parts,
-                is_text: false,
-            });
+            match Deserialize::deserialize(ValueDeserializer::from(value)) {
+                Ok(value) => settings.push(Setting {
+                    path,
+                    value,
+                    origin,
+                    parts,
+                    is_text: false,
+                }),
+                Err(_) => errors.0.push(ConfigError {
+                    key: path.join("."),
+                    problem: "not a number that fits".to_owned(),
+                    origin: Some(origin),
+                    hint: None,
+                }),
+            }
         }
     }
 

@@ -254,7 +254,7 @@ fn a_wrong_item_of_a_list_is_named() {
     assert_eq!(
         given.mistakes(),
         "namespaces.0: expected a table, found text (worker.toml, line 1)\n\
-         servers.0: expected a string, found a whole number (worker.toml, line 2)\n"
+         servers.0: expected text, found a whole number (worker.toml, line 2)\n"
     );
 }
 
@@ -442,6 +442,34 @@ secret_key = "<redacted>" # environment variable FLOTILLA_WORKER__CLIENT__SECRET
 allow = false # default
 name = "chat" # worker.toml, line 3
 "#
+    );
+}
+
+#[test]
+fn parts_of_a_list_have_the_origin_of_the_variable_that_holds_it() {
+    let given = Given::new().variable(
+        "FLOTILLA_WORKER__NAMESPACES",
+        "[{ name = 'chat' }, { alow = 1 }]",
+    );
+    let mistakes = given.mistakes();
+    let place = "namespaces.1.alow: unknown key (environment variable FLOTILLA_WORKER__NAMESPACES)";
+    assert!(mistakes.starts_with(place), "{mistakes}");
+
+    let given = Given::new().variable("FLOTILLA_WORKER__NAMESPACES", "[{ name = 'chat' }]");
+    let printed = given.load().expect("is right").print();
+    let part = "allow = false # default\n\
+                name = \"chat\" # environment variable FLOTILLA_WORKER__NAMESPACES\n";
+    assert!(printed.ends_with(part), "{printed}");
+}
+
+#[test]
+fn a_number_too_large_for_toml_is_refused() {
+    let huge = "9".repeat(60);
+    let given = Given::new().file(&format!("client = {huge}\nmaximum = {huge}\n"));
+    assert_eq!(
+        given.mistakes(),
+        "client: not a number that fits (worker.toml, line 1)\n\
+         maximum: not a number that fits (worker.toml, line 2)\n"
     );
 }
 
