@@ -23,6 +23,7 @@ pub struct Builder {
     workers: usize,
     gateways: usize,
     linked: bool,
+    listed: bool,
     worker: Settings,
     gateway: Settings,
 }
@@ -46,6 +47,13 @@ impl Builder {
     #[must_use]
     pub fn linked(mut self) -> Self {
         self.linked = true;
+        self
+    }
+
+    /// Tells the gateways the workers' addresses, instead of having them look at the roster.
+    #[must_use]
+    pub fn listed(mut self) -> Self {
+        self.listed = true;
         self
     }
 
@@ -163,6 +171,14 @@ impl Fleet {
         let id = format!("gateway-{}", self.gateways.len());
         let mut settings = self.builder.gateway.clone();
         use_nats(&mut settings, &self.nats.address());
+        if self.builder.listed {
+            let workers = self
+                .workers
+                .iter()
+                .map(|worker| worker.addresses().websocket.clone());
+            settings.set("pool.workers", workers.collect::<Vec<_>>());
+            settings.set("pool.roster", false);
+        }
         let path = self.directory.path();
         self.gateways
             .push(Service::start("flotilla-gateway", &id, &settings, path).await?);

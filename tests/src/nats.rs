@@ -85,8 +85,12 @@ async fn run(directory: &TempDir, port: &str) -> Result<(Process, u16)> {
     Ok((process, port.with_context(|| format!("the port in {url}"))?))
 }
 
-/// nats-server by `FLOTILLA_NATS_SERVER`, in the tests' virtual environment, or installed.
-fn find_server() -> Result<PathBuf> {
+/// The server's program: by `FLOTILLA_NATS_SERVER`, in the tests' virtual environment, or
+/// installed.
+///
+/// # Errors
+/// When there is none.
+pub fn find_server() -> Result<PathBuf> {
     let installed = std::env::var_os("PATH").unwrap_or_default();
     std::env::var_os("FLOTILLA_NATS_SERVER")
         .map(PathBuf::from)

@@ -6,6 +6,7 @@
 mod dial;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -200,6 +201,28 @@ impl Client {
             .push(channel, |push| push.publication.is_some())
             .await?;
         push.publication.context("a publication")
+    }
+
+    /// Waits for the next publication in a channel for a short time; none if none comes.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn publication_within(
+        &mut self,
+        channel: &str,
+        time: Duration,
+    ) -> Result<Option<Publication>> {
+        match timeout(time, self.publication(channel)).await {
+            Ok(publication) => publication.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The next publication in a channel among what was received already.
+    pub fn received(&mut self, channel: &str) -> Option<Publication> {
+        let mut pushes = self.pushes.iter();
+        let at = pushes.position(|push| push.channel == channel && push.publication.is_some())?;
+        self.pushes.remove(at)?.publication
     }
 
     /// The payloads, as text, of the next `count` publications in a channel.

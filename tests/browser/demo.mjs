@@ -1,0 +1,137 @@
+// The demo page of `flotilla dev` in a headless Chromium: two tabs on two workers, and a phone.
+//
+// Started by tests/browser.rs, which sets the environment and kills a worker when this script
+// asks for it on its standard output. Prints a line per step; ends with 0 if all went well.
+
+import assert from 'node:assert/strict';
+import { createInterface } from 'node:readline';
+import { chromium } from 'playwright-core';
+
+const { DEMO_URL, CHROMIUM = '/usr/bin/chromium' } = process.env;
+const TABS_MAX = 12;
+const PHONE = { width: 360, height: 640 };
+
+const browser = await chromium.launch({
+  executablePath: CHROMIUM,
+  // No sandbox, because tests may run as root; the rest keeps the browser to itself.
+  args: ['--no-sandbox', '--disable-quic', '--disable-component-update', '--disable-sync'],
+});
+const complaints = [];
+
+async function step(name, body) {
+  await body();
+  console.log(`ok: ${name}`);
+}
+
+// A tab with the demo page, once it has joined its room.
+async function open(context) {
+  const page = await context.newPage();
+  page.setDefaultTimeout(20_000);
+  page.on('pageerror', (error) => complaints.push(`error: ${error}`));
+  page.on('console', (message) => {
+    if (message.type() === 'error') complaints.push(`console: ${message.text()}`);
+  });
+  await page.goto(DEMO_URL);
+  await page.locator('#status[data-state=connected]').waitFor();
+  await page.locator('#log li', { hasText: 'joined' }).waitFor();
+  return page;
+}
+
+const node = async (page) => (await page.locator('#node').innerText()).replace(/^on /, '');
+
+async function say(page, text) {
+  await page.locator('#text').fill(text);
+  await page.locator('#send').click();
+}
+
+// The line in which this tab shows a message.
+const heard = (page, text, kind) => page.locator(`#log li.${kind}`, { hasText: text });
+
+async function scrollsSideways(page) {
+  return page.evaluate(() => {
+    const root = document.scrollingElement;
+    return Math.max(root.scrollWidth, document.body.scrollWidth) > root.clientWidth;
+  });
+}
+
+const context = await browser.newContext();
+let here;
+let there;
+
+await step('two tabs are on two workers', async () => {
+  here = await open(context);
+  for (let tabs = 1; tabs < TABS_MAX; tabs += 1) {
+    const other = await open(context);
+    if ((await node(other)) !== (await node(here))) { there = other; return; }
+    await other.close();
+  }
+  assert.fail(`${TABS_MAX} tabs are all on ${await node(here)}`);
+});
+
+await step('they exchange messages, and show through which worker', async () => {
+  for (const [from, to, text] of [[here, there, 'hello there'], [there, here, 'hello back']]) {
+    await say(from, text);
+    await heard(from, text, 'mine').waitFor();
+    await heard(to, text, 'theirs').waitFor();
+    const line = await heard(to, text, 'theirs').innerText();
+    assert(line.includes(await node(from)), `${line} does not name ${await node(from)}`);
+  }
+});
+
+await step('what is received is text, whatever it looks like', async () => {
+  const text = '<img src=x onerror="document.title=1"><b>bold</b>';
+  await say(here, text);
+  await heard(there, text, 'theirs').waitFor();
+  assert.equal(await there.locator('#log img, #log b').count(), 0);
+});
+
+await step('another room is another room', async () => {
+  for (const page of [here, there]) {
+    await page.locator('#room').fill('harbour');
+    await page.locator('#room').press('Enter');
+    await page.locator('#log li', { hasText: 'joined harbour' }).waitFor();
+  }
+  await say(here, 'only in the harbour');
+  await heard(there, 'only in the harbour', 'theirs').waitFor();
+});
+
+await step('a tab whose worker is killed goes on elsewhere', async () => {
+  const lost = await node(here);
+  const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+  console.log(`kill ${lost}`);
+  assert.equal((await answers.next()).value, 'killed');
+  await here.locator('#log li', { hasText: `moved from ${lost}` }).waitFor();
+  await here.locator('#status[data-state=connected]').waitFor();
+  assert.notEqual(await node(here), lost);
+  await say(there, 'are you well?');
+  await heard(here, 'are you well?', 'theirs').waitFor();
+  await say(here, 'better than ever');
+  await heard(there, 'better than ever', 'theirs').waitFor();
+});
+
+await step('on a phone nothing has to be scrolled sideways', async () => {
+  const phone = await open(
+    await browser.newContext({ viewport: PHONE, isMobile: true, hasTouch: true }),
+  );
+  assert.equal(await scrollsSideways(phone), false, 'the empty page');
+  const long = 'Donaudampfschifffahrtsgesellschaft'.repeat(20);
+  await say(phone, long);
+  await heard(phone, long, 'mine').waitFor();
+  assert.equal(await scrollsSideways(phone), false, 'with a long word');
+  for (const id of ['#text', '#send', '#room', '#log', '#status']) {
+    const box = await phone.locator(id).boundingBox();
+    const inside = box.x >= 0 && box.x + box.width <= PHONE.width && box.y + box.height <= PHONE.height;
+    assert(inside, `${id} is not on the screen: ${JSON.stringify(box)}`);
+  }
+  const { height } = await phone.locator('#send').boundingBox();
+  assert(height >= 44, `a finger does not hit ${height} pixels`);
+});
+
+await step('the page has nothing to complain about', async () => {
+  // That a WebSocket was cut is what the kill was for.
+  const others = complaints.filter((text) => !/WebSocket connection to .* failed/.test(text));
+  assert.deepEqual(others, []);
+});
+
+await browser.close();
+process.exit(0);

@@ -1,0 +1,8 @@
+//! Client libraries that nobody here wrote connect through the gateway, unchanged.
+//!
+//! Every test runs the same story with two users on two workers: connect, subscribe, publish both
+//! ways, unsubscribe, be refused, renew a token, and come back when a worker was killed.
+
+mod rust_sdk;
+mod scripts;
+mod stage;

@@ -1,0 +1,84 @@
+//! SDKs of other languages: their part of the story is a script under `tests/interop`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use flotilla_tests::process::Process;
+use flotilla_tests::token;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::stage::Stage;
+
+/// Longest time for a whole script; each of its waits has a shorter deadline.
+const SCRIPT_MAX: Duration = Duration::from_secs(120);
+
+/// Steps that every script reports.
+const STEPS: usize = 10;
+
+#[tokio::test]
+async fn javascript_json() -> Result<()> {
+    play("node".into(), "client.mjs", "json").await
+}
+
+#[tokio::test]
+async fn javascript_protobuf() -> Result<()> {
+    play("node".into(), "client.mjs", "protobuf").await
+}
+
+#[tokio::test]
+async fn python_json() -> Result<()> {
+    play(python(), "client.py", "json").await
+}
+
+#[tokio::test]
+async fn python_protobuf() -> Result<()> {
+    play(python(), "client.py", "protobuf").await
+}
+
+fn python() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
+}
+
+/// Runs a script to its end, killing a worker for it when it asks.
+async fn play(interpreter: PathBuf, script: &str, format: &str) -> Result<()> {
+    let mut stage = Stage::new().await?;
+    let mut command = Command::new(interpreter);
+    command
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("interop")
+                .join(script),
+        )
+        .env("ALICE_URL", &stage.alice_url)
+        .env("BOB_URL", &stage.bob_url)
+        .env("TOKEN_SECRET", token::SECRET)
+        .env("FORMAT", format);
+    let mut script = Process::spawn(script, &mut command).context("run `tests/run setup`")?;
+    let mut input = script.take_stdin()?;
+    let asked = "kill the worker of alice";
+    script
+        .line(asked, |line| (line == asked).then_some(()))
+        .await?;
+    stage.kill_worker_of_alice().await?;
+    input.write_all(b"killed\n").await?;
+
+    let status = script.exit(SCRIPT_MAX).await?;
+    ensure!(
+        status.success(),
+        "the script ended with {status}:\n{}",
+        script.output()
+    );
+    let steps = script
+        .output()
+        .lines()
+        .filter(|line| line.starts_with("ok: "))
+        .count();
+    ensure!(
+        steps == STEPS,
+        "{steps} steps instead of {STEPS}:\n{}",
+        script.output()
+    );
+    Ok(())
+}

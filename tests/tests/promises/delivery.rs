@@ -1,0 +1,160 @@
+//! Messages reach every subscriber, on whichever worker, once, intact and in order.
+
+use anyhow::Result;
+use flotilla_shared::protocol::Format::{Json, Protobuf};
+use flotilla_tests::client::Client;
+use flotilla_tests::fleet::Fleet;
+
+const MESSAGES: usize = 300;
+
+#[tokio::test]
+async fn what_one_publisher_sends_arrives_in_order_on_every_worker() -> Result<()> {
+    let fleet = Fleet::builder().workers(3).start().await?;
+    let mut clients = fleet.spread(&[Json, Protobuf, Json]).await?;
+    for client in &mut clients {
+        client.subscribe("room").await?;
+    }
+    let sent = numbered("a", MESSAGES);
+    publish_all(&mut clients[0], &sent).await?;
+    for client in &mut clients {
+        assert_eq!(
+            client.texts("room", MESSAGES).await?,
+            sent,
+            "on {}",
+            client.node()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn each_publisher_of_several_is_heard_in_its_own_order() -> Result<()> {
+    let fleet = Fleet::builder().workers(3).start().await?;
+    let mut clients = fleet.spread(&[Json, Protobuf, Json]).await?;
+    for client in &mut clients {
+        client.subscribe("room").await?;
+    }
+    let [first, second, listener] = &mut clients[..] else {
+        panic!("three clients")
+    };
+    let (from_first, from_second) = (numbered("a", MESSAGES), numbered("b", MESSAGES));
+    tokio::try_join!(
+        publish_all(first, &from_first),
+        publish_all(second, &from_second)
+    )?;
+
+    let heard = listener.texts("room", 2 * MESSAGES).await?;
+    let (a, b): (Vec<_>, Vec<_>) = heard.into_iter().partition(|text| text.contains("\"a\""));
+    assert_eq!(a, from_first);
+    assert_eq!(b, from_second);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_publisher_receives_its_own_publication() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    for format in [Json, Protobuf] {
+        let mut client = fleet.user("ada", format).await?;
+        client.subscribe("room").await?;
+        client.publish("room", "{\"hello\":1}").await?;
+        let publication = client.publication("room").await?;
+        assert_eq!(publication.data, "{\"hello\":1}");
+        let info = publication.info.expect("who published it");
+        assert_eq!(
+            (info.user, info.client),
+            ("ada".into(), client.session().client.clone())
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_encodings_meet_in_one_channel_with_the_payload_byte_for_byte() -> Result<()> {
+    let fleet = Fleet::builder().workers(2).start().await?;
+    let mut clients = fleet.spread(&[Json, Protobuf]).await?;
+    // What a parser that builds values and writes them again would change.
+    let payload = r#"{"b": 12345678901234567890, "a":1.0,"a":1e2 ,"é":"\u00e9\/"}"#;
+    for client in &mut clients {
+        client.subscribe("room").await?;
+    }
+    for publisher in 0..clients.len() {
+        clients[publisher].publish("room", payload).await?;
+        for client in &mut clients {
+            assert_eq!(client.publication("room").await?.data, payload);
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_subscriber_misses_nothing_published_after_it_was_told() -> Result<()> {
+    let fleet = Fleet::builder().workers(2).start().await?;
+    let mut clients = fleet.spread(&[Json, Protobuf]).await?;
+    let [publisher, subscriber] = &mut clients[..] else {
+        panic!("two clients")
+    };
+    for number in 0..100 {
+        let channel = format!("fresh-{number}");
+        subscriber.subscribe(&channel).await?;
+        publisher.publish(&channel, number.to_string()).await?;
+        assert_eq!(
+            subscriber.publication(&channel).await?.data,
+            number.to_string()
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_ended_subscription_receives_nothing_more_and_can_begin_again() -> Result<()> {
+    let fleet = Fleet::builder().workers(2).start().await?;
+    let mut clients = fleet.spread(&[Json, Protobuf]).await?;
+    let [publisher, subscriber] = &mut clients[..] else {
+        panic!("two clients")
+    };
+    subscriber.subscribe("left").await?;
+    subscriber.subscribe("kept").await?;
+    subscriber.unsubscribe("left").await?;
+    publisher.publish("left", "1").await?;
+    publisher.publish("kept", "2").await?;
+    assert_eq!(subscriber.publication("kept").await?.data, "2");
+    subscriber.subscribe("left").await?;
+    publisher.publish("left", "3").await?;
+    // The 1 would have come before the 2, hence before this.
+    assert_eq!(subscriber.publication("left").await?.data, "3");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_to_any_worker_works() -> Result<()> {
+    let fleet = Fleet::builder().workers(3).start().await?;
+    let mut clients = fleet.spread(&[Json, Json, Json]).await?;
+    let mut publisher = clients.pop().expect("three clients");
+    let session = clients[0].session().client.clone();
+    clients[0].close().await?;
+    clients[1].close().await?;
+
+    // The same session, as a client sees it, goes on wherever it lands.
+    for user in ["user-0", "somebody", "somebody else", "yet another"] {
+        let mut back = fleet.user(user, Protobuf).await?;
+        assert_ne!(back.session().client, session, "ids are of connections");
+        back.subscribe("room").await?;
+        publisher.publish("room", format!("\"{user}\"")).await?;
+        assert_eq!(back.publication("room").await?.data, format!("\"{user}\""));
+        back.close().await?;
+    }
+    Ok(())
+}
+
+fn numbered(publisher: &str, count: usize) -> Vec<String> {
+    (0..count)
+        .map(|number| format!("{{\"from\":\"{publisher}\",\"n\":{number}}}"))
+        .collect()
+}
+
+async fn publish_all(client: &mut Client, payloads: &[String]) -> Result<()> {
+    for payload in payloads {
+        client.publish("room", payload.clone()).await?;
+    }
+    Ok(())
+}

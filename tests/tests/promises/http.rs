@@ -1,0 +1,226 @@
+//! What the gateway answers to requests that it does not turn into a WebSocket.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use flotilla_tests::fleet::Fleet;
+use flotilla_tests::raw::{End, Frame, Socket, upgrade_head};
+
+const PATH: &str = "/connection/websocket";
+
+/// The head of the answer to these request lines, headers included.
+async fn answer(address: &str, lines: &[&str]) -> Result<String> {
+    let head = format!("{}\r\n\r\n", lines.join("\r\n"));
+    Ok(Socket::connect(address)
+        .await?
+        .request(&head)
+        .await?
+        .to_lowercase())
+}
+
+fn status(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap_or(head)
+}
+
+#[tokio::test]
+async fn a_request_that_is_no_upgrade_is_told_what_to_do() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let response = reqwest::get(format!("http://{address}{PATH}")).await?;
+    assert_eq!(response.status(), 426);
+    assert_eq!(response.headers()["upgrade"], "websocket");
+    assert!(!response.text().await?.is_empty());
+    for path in ["/", "/metrics", "/connection", "/connection/websocket/x"] {
+        let response = reqwest::get(format!("http://{address}{path}")).await?;
+        assert_eq!(response.status(), 404, "{path}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_upgrade_that_is_not_by_the_book_is_refused_with_what_is_wrong() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let good = upgrade_head(address, &[]);
+    let cases = [
+        (
+            "version 13",
+            "Sec-WebSocket-Version: 12",
+            "426",
+            "sec-websocket-version: 13",
+        ),
+        ("no version", "", "426", "sec-websocket-version: 13"),
+    ];
+    for (what, line, expected, header) in cases {
+        let head = good.replace(
+            "Sec-WebSocket-Version: 13",
+            if line.is_empty() { "A: b" } else { line },
+        );
+        let answer = Socket::connect(address)
+            .await?
+            .request(&head)
+            .await?
+            .to_lowercase();
+        assert_eq!(status(&answer), expected, "{what}: {answer}");
+        assert!(answer.contains(header), "{what}: {answer}");
+    }
+    for (name, replacement) in [
+        ("Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "A: b"),
+        (
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Key: short",
+        ),
+        (
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Version: 13\r\nContent-Length: 5",
+        ),
+        (
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Version: 13\r\nTransfer-Encoding: chunked",
+        ),
+    ] {
+        let head = good.replace(name, replacement);
+        let answer = Socket::connect(address).await?.request(&head).await?;
+        assert_eq!(status(&answer), "400", "{replacement}: {answer}");
+    }
+    let posted = good.replace("GET ", "POST ");
+    let answer = Socket::connect(address).await?.request(&posted).await?;
+    assert_eq!(status(&answer), "405", "{answer}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn another_protocol_than_websocket_is_not_tunnelled() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    for line in ["Upgrade: h2c", "Upgrade: TLS/1.0", "Upgrade: anything"] {
+        let head = upgrade_head(address, &[]).replace("Upgrade: websocket", line);
+        let answer = Socket::connect(address).await?.request(&head).await?;
+        assert_eq!(status(&answer), "426", "{line}: {answer}");
+    }
+    let connect = answer(
+        address,
+        &["CONNECT example.org:443 HTTP/1.1", "Host: example.org:443"],
+    );
+    assert_ne!(status(&connect.await?), "200");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_smuggled_behind_the_upgrade_reaches_nobody() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let smuggled = format!(
+        "{}GET /admin HTTP/1.1\r\nHost: x\r\n\r\n",
+        upgrade_head(address, &[])
+    );
+    let mut socket = Socket::connect(address).await?;
+    let head = socket.request(&smuggled).await?;
+    assert_eq!(status(&head), "101", "{head}");
+    // What follows the upgrade is frames, and this is none.
+    assert!(matches!(socket.end().await?, End::Closed(1002, _)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn frames_sent_along_with_the_upgrade_are_not_lost() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let mut together = upgrade_head(address, &[]).into_bytes();
+    let connect = r#"{"id":1,"connect":{"token":"nonsense"}}"#;
+    together.extend(Frame::new(1, connect).to_bytes());
+    let mut socket = Socket::connect(address).await?;
+    socket.send(&together).await?;
+    assert_eq!(status(&socket.request("").await?), "101");
+    assert_eq!(
+        socket.end().await?,
+        End::Closed(3500, "invalid token".to_owned())
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_pages_of_the_listed_origins_may_connect() -> Result<()> {
+    let listed = vec!["https://app.example.org".to_owned()];
+    let fleet = Fleet::builder()
+        .gateway("allowed_origins", listed)
+        .start()
+        .await?;
+    let open = async |origin: &str| fleet.dial().header("origin", origin).refused().await;
+    for origin in [
+        "https://evil.example.org",
+        "http://app.example.org",
+        "null",
+        "https://app.example.org.evil.org",
+        "https://app.example.org:8443",
+    ] {
+        let (status, body) = open(origin).await?;
+        assert_eq!(status, 403, "{origin}");
+        assert!(body.to_lowercase().contains("origin"), "{body}");
+    }
+    fleet
+        .dial()
+        .header("origin", "https://app.example.org")
+        .open()
+        .await?;
+    // Not a browser: nothing to protect.
+    fleet.dial().open().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_or_never_ends_is_given_up() -> Result<()> {
+    let fleet = Fleet::builder()
+        .gateway("head_timeout", "500ms")
+        .start()
+        .await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let long = format!(
+        "GET {PATH} HTTP/1.1\r\nHost: x\r\nA: {}\r\n\r\n",
+        "a".repeat(20_000)
+    );
+    let answer = Socket::connect(address).await?.request(&long).await?;
+    assert!(["400", "431"].contains(&status(&answer)), "{answer}");
+
+    let mut slow = Socket::connect(address).await?;
+    slow.send("GET ").await?;
+    let answer = slow.request("").await;
+    assert!(answer.is_err() || answer.is_ok_and(|head| status(&head) == "408"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_worker_the_client_is_asked_to_come_again() -> Result<()> {
+    let fleet = Fleet::builder().workers(0).start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let head = Socket::connect(address)
+        .await?
+        .request(&upgrade_head(address, &[]))
+        .await?;
+    assert_eq!(status(&head), "503", "{head}");
+    let retry = head.to_lowercase();
+    let after = retry
+        .lines()
+        .find_map(|line| line.strip_prefix("retry-after: "));
+    let seconds: u64 = after
+        .unwrap_or_else(|| panic!("no Retry-After: {head}"))
+        .trim()
+        .parse()?;
+    assert!(Duration::from_secs(seconds) <= Duration::from_secs(60));
+    Ok(())
+}
+
+#[tokio::test]
+async fn without_a_worker_a_browser_can_be_told_by_a_close_code() -> Result<()> {
+    let fleet = Fleet::builder()
+        .workers(0)
+        .gateway("overload_response", "websocket");
+    let fleet = fleet.start().await?;
+    let close = fleet.dial().open().await?.closed().await?;
+    assert_eq!(close.code, 1013);
+    assert!(
+        !close.reason.is_empty(),
+        "an SDK ignores a code without a reason"
+    );
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! What the fleet promises, each promise tried on real processes.
+//!
+//! One binary for all subjects, because linking one per file would take longer than the tests.
+
+mod channel_names;
+mod config;
+mod delivery;
+mod drain;
+mod forged_passport;
+mod hostile_frames;
+mod http;
+mod lost_nats;
+mod lost_worker;
+mod metrics;
+mod permissions;
+mod roster;
+mod slow_reader;
+mod tls;
+mod tokens;
