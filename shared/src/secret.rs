@@ -34,7 +34,7 @@ impl Secret {
     /// The secret that the setting `key` gives directly, or in the file that the setting
     /// `<key>_file` names. One newline at the end of the file is not part of it: editors and
     /// `echo` add one. `None` when neither is set, or when there is a problem, which is then noted:
-    /// both are set, the file cannot be read, or the secret is empty.
+    /// both are set, the file cannot be read, or the secret is empty or [`REDACTED`].
     pub fn resolve(
         key: &str,
         direct: Option<&Self>,
@@ -62,6 +62,11 @@ impl Secret {
         };
         if secret.0.is_empty() {
             problems.add(key, "the secret is empty");
+            return None;
+        }
+        // A printed configuration that is used again must not make a well-known key of this.
+        if secret.0 == REDACTED {
+            problems.add(key, "is a redacted secret, not the secret itself");
             return None;
         }
         Some(secret)
@@ -142,6 +147,17 @@ mod tests {
             Secret::resolve("a.secret_key", Some(&Secret::new("")), None, &mut problems).is_none()
         );
         assert_eq!(problems.to_string(), "a.secret_key: the secret is empty\n");
+    }
+
+    #[test]
+    fn a_redacted_secret_is_not_taken_for_a_secret() {
+        let mut problems = Problems::default();
+        let printed = Secret::new(REDACTED);
+        assert!(Secret::resolve("a.key", Some(&printed), None, &mut problems).is_none());
+        assert_eq!(
+            problems.to_string(),
+            "a.key: is a redacted secret, not the secret itself\n"
+        );
     }
 
     #[test]
