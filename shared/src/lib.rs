@@ -12,3 +12,4 @@ pub mod admin;
 pub mod limits;
 pub mod metrics;
 pub mod telemetry;
+pub mod roster;

@@ -1,1 +1,32 @@
-//! To be written.
+//! One stateless worker of a Flotilla fleet.
+//!
+//! A worker takes WebSocket clients that speak the Centrifuge protocol, and joins them with the clients of every other
+//! worker through the broker. Everything it holds can be rebuilt; any worker serves any client. It knows sockets,
+//! channels and the `Broker` trait, and nothing of Pingora, of other workers or of NATS.
+//!
+//! The data path, in the order in which it is read: `accept` → `connection` → `session` → (broker) → `hub` →
+//! `outbox`. Each `shard` is one thread that runs all of it; shards share nothing while they deliver.
+
+mod accept;
+mod announce;
+mod capacity;
+pub mod cli;
+mod closing;
+pub mod config;
+mod connection;
+mod drain;
+mod hub;
+mod io;
+mod listen;
+mod metrics;
+pub mod namespace;
+mod outbox;
+mod policy;
+mod process;
+mod session;
+mod shard;
+mod thread;
+mod wheel;
+
+pub use config::{Config, RawConfig};
+pub use process::{BindError, ServeError, Worker};

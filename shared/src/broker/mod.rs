@@ -16,6 +16,7 @@
 //! - **Tokens** are the caller's numbers. One may be used again as soon as [`Broker::unsubscribe`] returned: batches
 //!   gathered after that hold nothing of the old subscription.
 
+pub mod conformance;
 mod memory;
 mod metrics;
 mod nats;

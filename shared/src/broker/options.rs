@@ -52,9 +52,21 @@ pub struct NatsOptions {
 
 impl Default for NatsOptions {
     fn default() -> Self {
-        let NatsConfig { servers, subject_prefix, connect_timeout, request_timeout, ping_interval, .. } =
-            NatsConfig::default();
-        Self { servers, subject_prefix, connect_timeout, request_timeout, ping_interval }
+        let NatsConfig {
+            servers,
+            subject_prefix,
+            connect_timeout,
+            request_timeout,
+            ping_interval,
+            ..
+        } = NatsConfig::default();
+        Self {
+            servers,
+            subject_prefix,
+            connect_timeout,
+            request_timeout,
+            ping_interval,
+        }
     }
 }
 
@@ -75,7 +87,8 @@ impl NatsOptions {
             problems.add(&format!("{key}.servers"), "names no server");
         }
         if !is_subject_prefix(&self.subject_prefix) {
-            let problem = "has to be one or more words of letters, digits, `-` and `_`, joined by dots";
+            let problem =
+                "has to be one or more words of letters, digits, `-` and `_`, joined by dots";
             problems.add(&format!("{key}.subject_prefix"), problem);
         }
         let durations = [

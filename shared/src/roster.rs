@@ -1,0 +1,203 @@
+//! Who is in the fleet, and how loaded.
+//!
+//! Owns: the messages in which workers speak of themselves, and the table that a listener makes of them. The table is
+//! pure: it is fed messages and the time, and knows neither the broker that carried them nor what they are for.
+//!
+//! A worker announces itself at short intervals and whenever its phase changes. An entry lives as long as its lease:
+//! who has not been heard of for that long is gone, however it went.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::lifecycle::Phase;
+
+/// How long an entry lives without being announced again.
+pub const LEASE: Duration = Duration::from_secs(5);
+
+/// Most workers in a table; announcements of more are not taken in.
+pub const ENTRIES_MAX: usize = 4096;
+
+/// Longest `id` and `address` that are taken in, in bytes.
+const TEXT_MAX_BYTES: usize = 255;
+
+/// What a worker says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerEntry {
+    /// Its name, unique in the fleet.
+    pub id: String,
+    /// `host:port` of its client listener.
+    pub address: String,
+    /// Only a worker that is [`Phase::Serving`] takes new clients.
+    pub phase: Phase,
+    /// Open client connections.
+    pub connections: u64,
+    /// Most connections it takes.
+    pub connections_limit: u64,
+    /// Its version, for people and for rolling upgrades.
+    pub version: String,
+}
+
+/// What is said on the roster's topic, as JSON. Fields that a reader does not know are ignored, so that versions can
+/// be mixed while a fleet is upgraded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum RosterMessage {
+    /// A worker is there.
+    Announce(WorkerEntry),
+    /// A worker leaves, in good order.
+    Leave {
+        /// Its name.
+        id: String,
+    },
+    /// Whoever is there is asked to announce itself now.
+    Query,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Roster {
+    lease: Duration,
+    entries: BTreeMap<String, (WorkerEntry, Instant)>,
+}
+
+impl Roster {
+    /// An empty table whose entries live for `lease`.
+    #[must_use]
+    pub fn new(lease: Duration) -> Self {
+        Self {
+            lease,
+            entries: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a message in; true if an entry has come, gone or changed.
+    pub fn apply(&mut self, message: RosterMessage, now: Instant) -> bool {
+        match message {
+            RosterMessage::Announce(entry) => self.announce(entry, now),
+            RosterMessage::Leave { id } => self.entries.remove(&id).is_some(),
+            RosterMessage::Query => false,
+        }
+    }
+
+    fn announce(&mut self, entry: WorkerEntry, now: Instant) -> bool {
+        let is_sane = !entry.id.is_empty()
+            && entry.id.len() <= TEXT_MAX_BYTES
+            && entry.address.len() <= TEXT_MAX_BYTES;
+        let is_known = self.entries.contains_key(&entry.id);
+        if !is_sane || !is_known && self.entries.len() >= ENTRIES_MAX {
+            return false;
+        }
+        let id = entry.id.clone();
+        let is_news = self.entries.get(&id).is_none_or(|(before, _)| *before != entry);
+        self.entries.insert(id, (entry, now));
+        is_news
+    }
+
+    /// Removes and returns the entries whose lease has lapsed.
+    pub fn expire(&mut self, now: Instant) -> Vec<WorkerEntry> {
+        let mut lapsed = Vec::new();
+        let lease = self.lease;
+        self.entries.retain(|_, (entry, heard)| {
+            let is_alive = now.saturating_duration_since(*heard) < lease;
+            if !is_alive {
+                lapsed.push(entry.clone());
+            }
+            is_alive
+        });
+        lapsed
+    }
+
+    /// Forgets everyone's silence: called when the broker was away, since nobody could be heard then.
+    pub fn renew_all(&mut self, now: Instant) {
+        for (_, heard) in self.entries.values_mut() {
+            *heard = now;
+        }
+    }
+
+    /// Everyone who is there, in the order of their ids.
+    pub fn entries(&self) -> impl Iterator<Item = &WorkerEntry> {
+        self.entries.values().map(|(entry, _)| entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str, connections: u64) -> WorkerEntry {
+        WorkerEntry {
+            id: id.to_owned(),
+            address: "10.0.0.1:8001".to_owned(),
+            phase: Phase::Serving,
+            connections,
+            connections_limit: 100,
+            version: "0.1.0".to_owned(),
+        }
+    }
+
+    fn ids(roster: &Roster) -> Vec<&str> {
+        roster.entries().map(|entry| entry.id.as_str()).collect()
+    }
+
+    #[test]
+    fn an_entry_lives_as_long_as_it_is_announced() {
+        let start = Instant::now();
+        let mut roster = Roster::new(LEASE);
+        assert!(roster.apply(RosterMessage::Announce(entry("a", 0)), start));
+        assert!(roster.apply(RosterMessage::Announce(entry("b", 0)), start));
+        let later = start + LEASE / 2;
+        assert!(!roster.apply(RosterMessage::Announce(entry("a", 0)), later));
+        assert!(roster.apply(RosterMessage::Announce(entry("a", 1)), later));
+        let gone = roster.expire(start + LEASE);
+        assert_eq!(gone, [entry("b", 0)]);
+        assert_eq!(ids(&roster), ["a"]);
+    }
+
+    #[test]
+    fn whoever_says_good_bye_is_gone_at_once() {
+        let mut roster = Roster::new(LEASE);
+        roster.apply(RosterMessage::Announce(entry("a", 0)), Instant::now());
+        let leave = || RosterMessage::Leave { id: "a".to_owned() };
+        assert!(roster.apply(leave(), Instant::now()));
+        assert!(!roster.apply(leave(), Instant::now()));
+        assert!(ids(&roster).is_empty());
+    }
+
+    #[test]
+    fn silence_while_the_broker_was_away_is_nobody_s_fault() {
+        let start = Instant::now();
+        let mut roster = Roster::new(LEASE);
+        roster.apply(RosterMessage::Announce(entry("a", 0)), start);
+        roster.renew_all(start + 2 * LEASE);
+        assert!(roster.expire(start + 2 * LEASE).is_empty());
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let now = Instant::now();
+        let mut roster = Roster::new(LEASE);
+        for at in 0..=ENTRIES_MAX {
+            roster.apply(RosterMessage::Announce(entry(&at.to_string(), 0)), now);
+        }
+        assert_eq!(roster.entries().count(), ENTRIES_MAX);
+        assert!(
+            roster.apply(RosterMessage::Announce(entry("0", 7)), now),
+            "a known one still speaks"
+        );
+        assert!(!roster.apply(RosterMessage::Announce(entry(&"x".repeat(256), 0)), now));
+        assert!(!roster.apply(RosterMessage::Announce(entry("", 0)), now));
+    }
+
+    #[test]
+    fn messages_read_the_same_in_a_mixed_fleet() {
+        let text = r#"{"type":"announce","id":"a","address":"h:1","phase":"draining","connections":1,"connections_limit":2,"version":"9","zone":"new"}"#;
+        let RosterMessage::Announce(read) = serde_json::from_str(text).unwrap() else {
+            panic!()
+        };
+        assert_eq!((read.id.as_str(), read.phase), ("a", Phase::Draining));
+        let query = serde_json::to_string(&RosterMessage::Query).unwrap();
+        assert_eq!(query, r#"{"type":"query"}"#);
+    }
+}

@@ -1,0 +1,256 @@
+//! From a fresh socket to a running connection: read the head, admit, answer 101.
+//!
+//! Owns: what is checked before there is a session, and the HTTP answer to what fails it. Knows nothing of channels.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use flotilla_shared::auth::ConnectionClaims;
+use flotilla_shared::auth::passport::PASSPORT_HEADER;
+use flotilla_shared::lifecycle::Phase;
+use flotilla_shared::protocol::Format;
+use flotilla_shared::websocket::{
+    HEAD_MAX_BYTES, RequestHead, Upgrade, origin_is_allowed, parse_head, refusal,
+    switching_protocols, upgrade,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use crate::closing::Ending;
+use crate::connection::Connection;
+use crate::metrics::Rejected;
+use crate::outbox::Outbox;
+use crate::session::Session;
+use crate::shard::Shard;
+
+/// Where clients connect.
+const WEB_SOCKET_PATH: &str = "/connection/websocket";
+
+/// Says on the client listener, too, whether the worker takes clients: what a gateway with a static list asks.
+const READY_PATH: &str = "/readyz";
+
+/// The subprotocols of the client protocol, as clients offer them.
+const SUBPROTOCOLS: [(&str, Format); 2] = [
+    ("centrifuge-json", Format::Json),
+    ("centrifuge-protobuf", Format::Protobuf),
+];
+
+/// How long a refused client is told to wait, in seconds.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// A handshake that succeeded.
+struct Accepted {
+    /// The 101.
+    response: Vec<u8>,
+    format: Format,
+    identity: Option<ConnectionClaims>,
+    /// What came behind the head.
+    rest: Vec<u8>,
+}
+
+/// A request that gets an HTTP answer instead.
+struct Answer {
+    response: Vec<u8>,
+    /// `None` for an answer that refuses nobody.
+    rejected: Option<Rejected>,
+}
+
+/// Serves one accepted socket until it is closed.
+pub(crate) async fn serve(mut socket: TcpStream, shard: Rc<Shard>) {
+    let counts = shard.metrics().process().connections.clone();
+    let handshake = Box::pin(handshake(&mut socket, &shard));
+    let accepted = match tokio::time::timeout(shard.limits().handshake_timeout, handshake).await {
+        Ok(Ok(Ok(accepted))) => accepted,
+        Ok(Ok(Err(answer))) => {
+            if let Some(reason) = answer.rejected {
+                counts.rejected(reason);
+            }
+            // The client may be gone already.
+            let _ = socket.write_all(&answer.response).await;
+            let _ = socket.shutdown().await;
+            return;
+        }
+        Ok(Err(_)) => return,
+        Err(_) => return counts.rejected(Rejected::Timeout),
+    };
+    let Some(permit) = shard.admission().capacity.take() else {
+        counts.rejected(Rejected::Capacity);
+        let _ = socket.write_all(&unavailable("the worker is full")).await;
+        return;
+    };
+    let client = Uuid::new_v4();
+    let session = Session::new(
+        shard.policy().clone(),
+        client,
+        accepted.identity,
+        shard.now(),
+    );
+    let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
+    outbox.push(&Bytes::from(accepted.response));
+    let (id, connection) =
+        shard.attach(|id| Connection::new(id, accepted.format, shard.clone(), outbox, session));
+    tracing::debug!(%client, "client connected");
+    counts.opened.inc();
+    counts.open.inc();
+    let mut attached = Attached {
+        shard,
+        id,
+        connection: connection.clone(),
+        ending: None,
+    };
+    attached.ending = Some(connection.run(accepted.rest).await);
+    drop(attached);
+    drop(permit);
+}
+
+/// A connection's place in the shard. Dropping it, also by a panic, leaves nothing behind.
+struct Attached {
+    shard: Rc<Shard>,
+    id: u32,
+    connection: Rc<Connection>,
+    /// `None` while it runs: if it is dropped like that, it was cut by the shard's end or by a panic.
+    ending: Option<Ending>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let counts = &self.shard.metrics().process().connections;
+        if std::thread::panicking() {
+            counts.panics.inc();
+        }
+        counts.closed(self.ending.unwrap_or(Ending::Gone));
+        counts.open.dec();
+        self.shard.detach(self.id, &self.connection);
+    }
+}
+
+async fn handshake(socket: &mut TcpStream, shard: &Shard) -> io::Result<Result<Accepted, Answer>> {
+    let mut buffer = Vec::with_capacity(512);
+    let (head, used) = loop {
+        if socket.read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match parse_head(&buffer) {
+            Ok(Some(parsed)) => break parsed,
+            Ok(None) if buffer.len() < HEAD_MAX_BYTES => {}
+            Ok(None) => {
+                return Ok(Err(reject(
+                    Rejected::BadRequest,
+                    refusal(431, "the request head is too large", &[]),
+                )));
+            }
+            Err(error) => {
+                let response = refusal(error.status(), &error.to_string(), &[]);
+                return Ok(Err(reject(Rejected::BadRequest, response)));
+            }
+        }
+    };
+    Ok(admit(&head, shard).map(|(upgrade, identity)| {
+        let (protocol, format) = negotiate(&upgrade, &head);
+        Accepted {
+            response: switching_protocols(&upgrade.key, protocol),
+            format,
+            identity,
+            rest: buffer.split_off(used),
+        }
+    }))
+}
+
+fn reject(reason: Rejected, response: Vec<u8>) -> Answer {
+    Answer {
+        response,
+        rejected: Some(reason),
+    }
+}
+
+fn unavailable(message: &str) -> Vec<u8> {
+    refusal(
+        503,
+        message,
+        &[("Retry-After", RETRY_AFTER_SECONDS.to_owned())],
+    )
+}
+
+/// Every check before the 101, the cheapest first.
+fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<ConnectionClaims>), Answer> {
+    let phase = shard.lifecycle().phase();
+    if head.path == READY_PATH {
+        let (status, message) = match phase {
+            Phase::Serving => (200, "ready"),
+            _ => (503, phase.label()),
+        };
+        return Err(Answer {
+            response: refusal(status, message, &[]),
+            rejected: None,
+        });
+    }
+    if head.path != WEB_SOCKET_PATH {
+        return Err(reject(
+            Rejected::NotFound,
+            refusal(404, "there is nothing at this path", &[]),
+        ));
+    }
+    let upgrade = upgrade(head).map_err(|error| reject(Rejected::BadRequest, error.response()))?;
+    if phase != Phase::Serving {
+        return Err(reject(
+            Rejected::Draining,
+            unavailable("the worker takes no new clients"),
+        ));
+    }
+    let admission = shard.admission();
+    let passport = match (head.header(PASSPORT_HEADER), &admission.passport_keys) {
+        (Some(passport), Some(keys)) => {
+            let verified = keys.verify(passport, shard.now().unix_seconds);
+            let refused = |_| {
+                reject(
+                    Rejected::Passport,
+                    refusal(403, "the passport is not valid", &[]),
+                )
+            };
+            Some(verified.map_err(refused)?)
+        }
+        (Some(_), None) => {
+            let message = "this worker has no key to verify a passport with";
+            return Err(reject(Rejected::Passport, refusal(403, message, &[])));
+        }
+        (None, _) if admission.passport_required => {
+            let message = "clients connect to the gateway, not to the worker";
+            return Err(reject(Rejected::Passport, refusal(403, message, &[])));
+        }
+        (None, _) => None,
+    };
+    match passport {
+        // The gateway has checked the origin.
+        Some(passport) => Ok((upgrade, passport.identity)),
+        None if origin_is_allowed(&upgrade, &admission.allowed_origins) => Ok((upgrade, None)),
+        None => Err(reject(
+            Rejected::Origin,
+            refusal(403, "the Origin is not allowed", &[]),
+        )),
+    }
+}
+
+/// Which subprotocol is echoed, and the encoding. Most clients of the JSON encoding offer none.
+fn negotiate(upgrade: &Upgrade, head: &RequestHead) -> (Option<&'static str>, Format) {
+    let offered = upgrade
+        .protocols
+        .iter()
+        .find_map(|offered| SUBPROTOCOLS.iter().find(|(name, _)| name == offered));
+    if let Some((name, format)) = offered {
+        return (Some(*name), *format);
+    }
+    let query = head.query.as_deref().unwrap_or_default();
+    let asks_for_protobuf = query
+        .split('&')
+        .any(|pair| matches!(pair, "format=protobuf" | "cf_protocol=protobuf"));
+    (
+        None,
+        if asks_for_protobuf {
+            Format::Protobuf
+        } else {
+            Format::Json
+        },
+    )
+}

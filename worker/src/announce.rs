@@ -1,0 +1,140 @@
+//! Tells the fleet that this worker is there, how loaded it is and in which phase.
+//!
+//! Owns: this worker's entry in the roster. Knows nothing of other workers: it only ever speaks, and answers when a
+//! gateway asks who is there.
+
+use std::time::Duration;
+
+use flotilla_shared::broker::{
+    Broker, BrokerConnection, BrokerEvent, BrokerEvents, BrokerMetrics, Brokers, Topic,
+};
+use flotilla_shared::lifecycle::{Lifecycle, Phase};
+use flotilla_shared::metrics::VERSION;
+use flotilla_shared::roster::{RosterMessage, WorkerEntry};
+
+use crate::capacity::Capacity;
+
+/// The broker token of the roster's topic.
+const TOKEN: u64 = 0;
+
+/// How long to wait before trying a broker that could not be reached.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What this worker says of itself.
+pub(crate) struct Announcement {
+    pub(crate) id: String,
+    /// `host:port` under which gateways reach it.
+    pub(crate) address: String,
+    pub(crate) capacity: Capacity,
+    /// Time between two announcements when nothing changes.
+    pub(crate) interval: Duration,
+}
+
+/// Announces until the worker has stopped, then says good-bye.
+pub(crate) async fn announce(
+    announcement: Announcement,
+    brokers: Brokers,
+    metrics: BrokerMetrics,
+    lifecycle: Lifecycle,
+) {
+    let BrokerConnection { broker, events } = tokio::select! {
+        connection = connect(&announcement, &brokers, &metrics) => connection,
+        () = lifecycle.wait_for(Phase::Stopped) => return,
+    };
+    keep_announcing(&announcement, &*broker, events, &lifecycle).await;
+}
+
+/// A broker connection that listens to the roster, however long it takes.
+async fn connect(
+    announcement: &Announcement,
+    brokers: &Brokers,
+    metrics: &BrokerMetrics,
+) -> BrokerConnection {
+    let name = format!("{}-roster", announcement.id);
+    loop {
+        // The shards say in the log when the broker cannot be reached.
+        if let Ok(connection) = brokers.connect(&name, metrics).await
+            && connection
+                .broker
+                .subscribe(&Topic::Roster, TOKEN)
+                .await
+                .is_ok()
+        {
+            return connection;
+        }
+        tokio::time::sleep(RETRY_INTERVAL).await;
+    }
+}
+
+async fn keep_announcing(
+    announcement: &Announcement,
+    broker: &dyn Broker,
+    mut events: Box<dyn BrokerEvents>,
+    lifecycle: &Lifecycle,
+) {
+    let mut status = lifecycle.subscribe();
+    let mut interval = tokio::time::interval(announcement.interval);
+    let mut batch = Vec::new();
+    loop {
+        let is_asked = tokio::select! {
+            _ = interval.tick() => true,
+            changed = status.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                true
+            }
+            open = events.next_batch(&mut batch) => {
+                if !open {
+                    return;
+                }
+                batch.drain(..).any(|event| is_a_question(&event))
+            }
+        };
+        let phase = status.borrow_and_update().phase;
+        if phase == Phase::Stopped {
+            let leave = RosterMessage::Leave {
+                id: announcement.id.clone(),
+            };
+            publish(broker, &leave).await;
+            return;
+        }
+        if is_asked {
+            publish(broker, &RosterMessage::Announce(announcement.entry(phase))).await;
+        }
+    }
+}
+
+impl Announcement {
+    fn entry(&self, phase: Phase) -> WorkerEntry {
+        WorkerEntry {
+            id: self.id.clone(),
+            address: self.address.clone(),
+            phase,
+            connections: self.capacity.used() as u64,
+            connections_limit: self.capacity.limit() as u64,
+            version: VERSION.to_owned(),
+        }
+    }
+}
+
+/// Whether somebody asks who is there, or may have missed what was said.
+fn is_a_question(event: &BrokerEvent) -> bool {
+    match event {
+        BrokerEvent::Message { payload, .. } => {
+            matches!(serde_json::from_slice(payload), Ok(RosterMessage::Query))
+        }
+        BrokerEvent::Reconnected => true,
+        BrokerEvent::Disconnected | BrokerEvent::Overflow { .. } => false,
+    }
+}
+
+async fn publish(broker: &dyn Broker, message: &RosterMessage) {
+    let Ok(payload) = serde_json::to_vec(message) else {
+        return;
+    };
+    if let Err(error) = broker.publish(&Topic::Roster, payload.into()).await {
+        // The next announcement is never far.
+        tracing::debug!(%error, "announcement not sent");
+    }
+}

@@ -1,0 +1,92 @@
+//! How a connection ends, and the orderly way of saying so.
+//!
+//! Owns: the close code and reason of every ending, and the last exchange on the socket. Knows nothing of sessions.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use flotilla_shared::protocol::codes::DisconnectCode;
+use flotilla_shared::websocket::close_frame;
+use socket2::SockRef;
+
+use crate::connection::Connection;
+use crate::outbox::Fate;
+
+/// How long a client may take to read its Close and to end its side.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The session, or the drain, decided so.
+    Disconnect(DisconnectCode),
+    /// More was queued for the client than its outbox may hold.
+    Slow,
+    /// The socket took nothing for too long.
+    Stalled,
+    /// A message beyond the limit (RFC 6455 §7.4.1: 1009).
+    TooBig,
+    /// Not the WebSocket protocol (1002).
+    Violation,
+    /// A text frame that is not UTF-8 (1007).
+    NotText,
+    /// The client sent a Close, with this code.
+    ByClient(Option<u16>),
+    /// The socket ended without a Close.
+    Gone,
+}
+
+impl Ending {
+    /// Code and reason of the Close frame that is sent; `None` where the client said its own or cannot read one. A
+    /// reason is never empty: a client may take a code without one for something else.
+    pub(crate) fn close(self) -> Option<(u16, &'static str)> {
+        match self {
+            Self::Disconnect(code) => Some((code.code(), code.text())),
+            Self::Slow => Some((DisconnectCode::Slow.code(), DisconnectCode::Slow.text())),
+            Self::Stalled => Some((
+                DisconnectCode::WriteError.code(),
+                DisconnectCode::WriteError.text(),
+            )),
+            Self::TooBig => Some((1009, "message too big")),
+            Self::Violation => Some((1002, "protocol error")),
+            Self::NotText => Some((1007, "invalid text")),
+            Self::ByClient(_) | Self::Gone => None,
+        }
+    }
+}
+
+/// Says why, lets the client read it, and waits for the client's end, all within [`CLOSE_TIMEOUT`].
+///
+/// What the client still sends is read and thrown away: a socket that is closed with unread input is reset, and the
+/// reset would overtake the Close.
+pub(crate) async fn close(connection: &Connection, ending: Ending) {
+    let outbox = connection.outbox();
+    if ending == Ending::Gone {
+        return;
+    }
+    if let Some((code, reason)) = ending.close() {
+        outbox.close_with(
+            close_frame(code, reason),
+            matches!(ending, Ending::Slow | Ending::Stalled),
+        );
+    }
+    let exchange = async {
+        while outbox.fate() != Fate::Broken && !matches!(outbox.flush(), Ok(true)) {
+            if outbox.socket().writable().await.is_err() {
+                return;
+            }
+        }
+        let _ = SockRef::from(outbox.socket()).shutdown(Shutdown::Write);
+        let mut discarded = [0_u8; 512];
+        while outbox.socket().readable().await.is_ok() {
+            match outbox.socket().try_read(&mut discarded) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    };
+    // Past the limit there is nobody left to be told.
+    let _ = tokio::time::timeout(CLOSE_TIMEOUT, exchange).await;
+}

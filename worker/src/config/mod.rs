@@ -1,0 +1,283 @@
+//! The worker's configuration.
+//!
+//! Owns: what can be configured ([`RawConfig`]), and what the rest of the worker sees of it ([`Config`]), in which
+//! nothing is left to be checked.
+
+mod raw;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_shared::auth::{PassportKeys, Verifier};
+use flotilla_shared::broker::Brokers;
+use flotilla_shared::channel::is_namespace_name;
+use flotilla_shared::config::Problems;
+use flotilla_shared::telemetry::LogOptions;
+use flotilla_shared::websocket::origin_entry_problem;
+use regex::Regex;
+use uuid::Uuid;
+
+pub use raw::{
+    RawChannel, RawClient, RawConfig, RawDrain, RawNamespace, RawNamespaceOptions, RawRoster,
+};
+
+use crate::drain::DrainPlan;
+use crate::namespace::{NamespaceOptions, Namespaces};
+use crate::policy::ClientOptions;
+use crate::shard::Limits;
+
+/// The protocol's own limit on the length of a channel's name.
+const CHANNEL_MAX_BYTES: usize = 255;
+
+/// Files that one client connection takes.
+const FILES_PER_CONNECTION: u64 = 1;
+
+/// A configuration that makes sense.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The worker's name in the fleet.
+    pub id: String,
+    /// Where clients and gateways connect.
+    pub listen: SocketAddr,
+    /// Where metrics and health are.
+    pub admin_listen: SocketAddr,
+    /// What joins the workers.
+    pub brokers: Brokers,
+    /// When a drain ends at the latest.
+    pub drain_timeout: Duration,
+    /// What is logged, and how.
+    pub log: LogOptions,
+    advertise: String,
+    broker_hint: Option<String>,
+    pub(crate) shards: usize,
+    pub(crate) connections_max: u64,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) passport_keys: Option<Arc<PassportKeys>>,
+    pub(crate) passport_required: bool,
+    pub(crate) limits: Limits,
+    pub(crate) client: ClientOptions,
+    pub(crate) channel_max_bytes: usize,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) verifier: Arc<Verifier>,
+    pub(crate) drain: DrainPlan,
+    pub(crate) announce_interval: Duration,
+}
+
+impl Config {
+    /// Makes sense of what was written; notes everything that makes none. `None` only if something was noted.
+    pub fn resolve(raw: &RawConfig, problems: &mut Problems) -> Option<Self> {
+        check_client(&raw.client, problems);
+        check_drain(raw, problems);
+        raw.log.check("log", problems);
+        for (at, entry) in raw.allowed_origins.iter().enumerate() {
+            if let Some(problem) = origin_entry_problem(entry) {
+                problems.add(&format!("allowed_origins.{at}"), problem);
+            }
+        }
+        if !raw.advertise.is_empty() && !is_host_and_port(&raw.advertise) {
+            problems.add("advertise", "has to be `host:port`");
+        }
+        if raw.connections_max == 0 {
+            problems.add("connections_max", "must not be zero");
+        }
+        if !(1..=CHANNEL_MAX_BYTES).contains(&raw.channel.max_length) {
+            problems.add(
+                "channel.max_length",
+                format!("has to be between 1 and {CHANNEL_MAX_BYTES}"),
+            );
+        }
+        let passport_keys = raw.passport.keys("passport", problems).map(Arc::new);
+        if raw.require_passport && passport_keys.is_none() {
+            problems.add("require_passport", "needs passport.secret_key");
+        }
+        Some(Self {
+            id: if raw.id.is_empty() {
+                format!("worker-{}", short_id())
+            } else {
+                raw.id.clone()
+            },
+            listen: raw.listen,
+            admin_listen: raw.admin_listen,
+            brokers: raw.broker.brokers("broker", problems),
+            drain_timeout: raw.drain.timeout,
+            log: raw.log.clone(),
+            advertise: raw.advertise.clone(),
+            broker_hint: raw.broker.nats.servers.first().cloned(),
+            shards: if raw.shards == 0 { cores() } else { raw.shards },
+            connections_max: raw.connections_max,
+            allowed_origins: raw.allowed_origins.clone(),
+            passport_keys,
+            passport_required: raw.require_passport,
+            limits: Limits {
+                message_max_bytes: raw.client.message_size_limit,
+                outbox_max_bytes: raw.client.queue_max_size,
+                write_timeout: raw.client.write_timeout,
+                handshake_timeout: raw.client.handshake_timeout,
+            },
+            client: client_options(&raw.client),
+            channel_max_bytes: raw.channel.max_length,
+            namespaces: namespaces(&raw.channel, problems),
+            verifier: Arc::new(raw.client.token.verifier("client.token", problems)),
+            drain: DrainPlan {
+                settle: raw.drain.settle,
+                window: raw.drain.window,
+            },
+            announce_interval: raw.roster.announce_interval,
+        })
+    }
+
+    /// Where gateways reach the worker that listens at `listening`.
+    pub(crate) fn advertised(&self, listening: SocketAddr) -> String {
+        if !self.advertise.is_empty() {
+            return self.advertise.clone();
+        }
+        let ip = match listening.ip() {
+            ip if ip.is_unspecified() => self
+                .broker_hint
+                .as_deref()
+                .and_then(own_address)
+                .unwrap_or(ip),
+            ip => ip,
+        };
+        SocketAddr::new(ip, listening.port()).to_string()
+    }
+
+    /// The most connections that the configuration and the system allow.
+    pub(crate) fn connections_cap(&self) -> usize {
+        let cap =
+            flotilla_shared::limits::connections_cap(self.connections_max, FILES_PER_CONNECTION);
+        usize::try_from(cap).unwrap_or(usize::MAX)
+    }
+}
+
+/// The address of this machine that packets to `server` leave from. Nothing is sent.
+fn own_address(server: &str) -> Option<IpAddr> {
+    let authority = server.split_once("://").map_or(server, |(_, rest)| rest);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
+        .trim_end_matches('/');
+    let host = if is_host_and_port(host) {
+        host.to_owned()
+    } else {
+        format!("{host}:4222")
+    };
+    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
+    socket.connect(host).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
+}
+
+fn short_id() -> String {
+    let mut id = Uuid::new_v4().simple().to_string();
+    id.truncate(8);
+    id
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn check_client(client: &RawClient, problems: &mut Problems) {
+    if !client.ping_interval.is_zero() && client.pong_timeout >= client.ping_interval {
+        problems.add(
+            "client.pong_timeout",
+            "has to be shorter than client.ping_interval",
+        );
+    }
+    let durations = [
+        ("pong_timeout", client.pong_timeout),
+        ("handshake_timeout", client.handshake_timeout),
+        ("stale_close_delay", client.stale_close_delay),
+        ("write_timeout", client.write_timeout),
+    ];
+    for (name, _) in durations.iter().filter(|(_, duration)| duration.is_zero()) {
+        problems.add(&format!("client.{name}"), "must not be zero");
+    }
+    let sizes = [
+        ("channel_limit", client.channel_limit),
+        ("queue_max_size", client.queue_max_size),
+        ("message_size_limit", client.message_size_limit),
+    ];
+    for (name, _) in sizes.iter().filter(|(_, size)| *size == 0) {
+        problems.add(&format!("client.{name}"), "must not be zero");
+    }
+}
+
+fn check_drain(raw: &RawConfig, problems: &mut Problems) {
+    let drain = &raw.drain;
+    if drain.settle + drain.window > drain.timeout {
+        problems.add(
+            "drain.timeout",
+            "has to leave time for drain.settle and drain.window",
+        );
+    }
+    if raw.roster.announce_interval.is_zero() {
+        problems.add("roster.announce_interval", "must not be zero");
+    }
+}
+
+fn client_options(raw: &RawClient) -> ClientOptions {
+    ClientOptions {
+        allow_anonymous_connect_without_token: raw.allow_anonymous_connect_without_token,
+        disallow_anonymous_connection_tokens: raw.disallow_anonymous_connection_tokens,
+        ping_interval: raw.ping_interval,
+        pong_timeout: raw.pong_timeout,
+        stale_close_delay: raw.stale_close_delay,
+        expired_close_delay: raw.expired_close_delay,
+        expired_sub_close_delay: raw.expired_sub_close_delay,
+        channel_limit: raw.channel_limit,
+        expose_node: raw.expose_node,
+    }
+}
+
+fn namespaces(raw: &RawChannel, problems: &mut Problems) -> Namespaces {
+    let without = namespace_options(
+        &raw.without_namespace,
+        "channel.without_namespace",
+        problems,
+    );
+    let mut by_name = HashMap::new();
+    for (at, namespace) in raw.namespaces.iter().enumerate() {
+        let key = format!("channel.namespaces.{at}");
+        if !is_namespace_name(&namespace.name) {
+            let problem = "has to be two or more letters, digits, `-` and `_`";
+            problems.add(&format!("{key}.name"), problem);
+        }
+        let options = namespace_options(&namespace.options(), &key, problems);
+        if by_name.insert(namespace.name.clone(), options).is_some() {
+            problems.add(&format!("{key}.name"), "another namespace has this name");
+        }
+    }
+    Namespaces::new(without, by_name)
+}
+
+fn namespace_options(
+    raw: &RawNamespaceOptions,
+    key: &str,
+    problems: &mut Problems,
+) -> NamespaceOptions {
+    let channel_regex = (!raw.channel_regex.is_empty())
+        .then(|| {
+            problems.check(
+                &format!("{key}.channel_regex"),
+                Regex::new(&raw.channel_regex),
+            )
+        })
+        .flatten();
+    NamespaceOptions {
+        allow_subscribe_for_client: raw.allow_subscribe_for_client,
+        allow_subscribe_for_anonymous: raw.allow_subscribe_for_anonymous,
+        allow_publish_for_client: raw.allow_publish_for_client,
+        allow_publish_for_subscriber: raw.allow_publish_for_subscriber,
+        allow_publish_for_anonymous: raw.allow_publish_for_anonymous,
+        publication_data_format: raw.publication_data_format,
+        channel_regex,
+    }
+}

@@ -1,0 +1,350 @@
+//! One client's connection: the task that owns the socket, and the handle that the shard keeps of it.
+//!
+//! Owns: the session and the outbox of one client, and the loop that reads the socket. Everything runs on the shard's
+//! one thread, so a [`Connection`] may be driven by its own task, by the hub when a channel opens, and by the timer,
+//! without a lock. Only the task reads the socket and only the task ends the connection; others ask it to.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use flotilla_shared::broker::{BrokerError, Topic};
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::types::{Command, Reply};
+use flotilla_shared::protocol::{DecodeError, Format, append_reply, commands};
+use flotilla_shared::websocket::{Opcode, append_frame};
+use futures_util::StreamExt as _;
+use prost::Message as _;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::closing::{Ending, close};
+use crate::hub::{Join, Member};
+use crate::io::ConnectionIo;
+use crate::metrics::SentType;
+use crate::outbox::{Fate, Outbox, Pushed};
+use crate::session::{Action, Actions, Event, Publish, Session};
+use crate::shard::Shard;
+
+/// What one read takes at most. The library keeps a buffer of this size per connection and clears it before each
+/// read, so it has to be small; command traffic is.
+const READ_BUFFER_BYTES: usize = 512;
+
+/// See the module's documentation.
+pub(crate) struct Connection {
+    id: u32,
+    format: Format,
+    shard: Rc<Shard>,
+    outbox: Outbox,
+    session: RefCell<Session>,
+    /// The tick of the wheel in which this connection looks at its deadlines.
+    armed_tick: Cell<u64>,
+    /// Set once, by whoever decides first that the connection ends.
+    ending: Cell<Option<Ending>>,
+    pinged_at: Cell<Option<Instant>>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        id: u32,
+        format: Format,
+        shard: Rc<Shard>,
+        outbox: Outbox,
+        session: Session,
+    ) -> Self {
+        Self {
+            id,
+            format,
+            shard,
+            outbox,
+            session: RefCell::new(session),
+            armed_tick: Cell::new(0),
+            ending: Cell::new(None),
+            pinged_at: Cell::new(None),
+        }
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    pub(crate) fn session(&self) -> &RefCell<Session> {
+        &self.session
+    }
+
+    /// How the connection ends, once that is decided.
+    pub(crate) fn ending(&self) -> Option<Ending> {
+        self.ending.get()
+    }
+
+    /// Asks the connection's task to end it. The first to ask decides how.
+    pub(crate) fn end(&self, ending: Ending) {
+        if self.ending.get().is_none() {
+            self.ending.set(Some(ending));
+            self.outbox.wake();
+        }
+    }
+
+    /// Feeds the session an event that has no follow-up (not a command) and sends what comes of it.
+    pub(crate) fn notify(self: &Rc<Self>, event: Event) {
+        let mut frames = BytesMut::new();
+        self.step(event, &mut frames);
+        self.send(&mut frames);
+        self.arm();
+    }
+
+    /// Called by the timer: true work only if `tick` is the one this connection is armed for.
+    pub(crate) fn fired(self: &Rc<Self>, tick: u64) {
+        if self.armed_tick.get() != tick {
+            return;
+        }
+        self.armed_tick.set(0);
+        let stalled = self.outbox.stalled_since();
+        if stalled.is_some_and(|since| since.elapsed() >= self.shard.limits().write_timeout) {
+            self.end(Ending::Stalled);
+            return;
+        }
+        self.notify(Event::Timer);
+    }
+
+    /// Arms the wheel for the session's next deadline, or for the outbox' if that comes first.
+    pub(crate) fn arm(&self) {
+        let session = self.session.borrow().next_deadline();
+        let stall = self
+            .outbox
+            .stalled_since()
+            .map(|since| since + self.shard.limits().write_timeout);
+        let Some(deadline) = session.into_iter().chain(stall).min() else {
+            return;
+        };
+        let armed = self.armed_tick.get();
+        if let Some(tick) = self.shard.arm(self.id, deadline, armed) {
+            self.armed_tick.set(tick);
+        }
+    }
+
+    /// Runs the session and performs its actions; frames for the client are appended to `frames`. A publication is
+    /// handed back, since only the connection's task may wait for the broker.
+    fn step(self: &Rc<Self>, event: Event, frames: &mut BytesMut) -> Option<Box<Publish>> {
+        let mut actions = Actions::new();
+        self.session
+            .borrow_mut()
+            .handle(event, self.shard.now(), &mut actions);
+        let mut publish = None;
+        for action in actions {
+            match action {
+                Action::Reply(reply) => self.encode(&reply, frames),
+                Action::Ping => {
+                    self.pinged_at.set(Some(Instant::now()));
+                    append_frame(opcode(self.format), self.format.ping(), frames);
+                    self.shard.metrics().sent(SentType::Ping);
+                }
+                Action::Subscribe(channel) => {
+                    if self.shard.join(&channel, self) == Join::Joined {
+                        let joined = Event::Subscribed {
+                            channel,
+                            result: Ok(()),
+                        };
+                        self.step(joined, frames);
+                    }
+                }
+                Action::Unsubscribe(channel) => self.shard.leave(&channel, self),
+                Action::Publish(wanted) => publish = Some(wanted),
+                Action::Close(code) => self.end(Ending::Disconnect(code)),
+            }
+        }
+        publish
+    }
+
+    fn encode(&self, reply: &Reply, frames: &mut BytesMut) {
+        let mut payload = BytesMut::new();
+        match append_reply(self.format, reply, &mut payload) {
+            Ok(()) => {
+                append_frame(opcode(self.format), &payload, frames);
+                self.shard.metrics().replied(reply);
+            }
+            Err(_) => self.inexpressible(),
+        }
+    }
+
+    fn send(&self, frames: &mut BytesMut) {
+        if frames.is_empty() {
+            return;
+        }
+        let frames = std::mem::take(frames).freeze();
+        self.shard.metrics().sent_bytes(frames.len());
+        // A refusal shows in the outbox' fate, which the task looks at.
+        self.outbox.push(&frames);
+    }
+
+    /// Reads the socket until the connection ends, then ends it. `rest` was read behind the upgrade's head.
+    pub(crate) async fn run(self: &Rc<Self>, rest: Vec<u8>) -> Ending {
+        let mut socket = WebSocketStream::from_partially_read(
+            ConnectionIo(self.clone()),
+            rest,
+            Role::Server,
+            Some(web_socket_config(self.shard.limits().message_max_bytes)),
+        )
+        .await;
+        self.arm();
+        let ending = self.read(&mut socket).await;
+        drop(socket);
+        Box::pin(close(self, ending)).await;
+        ending
+    }
+
+    async fn read(self: &Rc<Self>, socket: &mut WebSocketStream<ConnectionIo>) -> Ending {
+        loop {
+            if let Some(ending) = self.ending.get() {
+                return ending;
+            }
+            match self.outbox.fate() {
+                Fate::Open => {}
+                Fate::Overflowed => return Ending::Slow,
+                Fate::Closing | Fate::Broken => return Ending::Gone,
+            }
+            let pending = self.outbox.queued_bytes() > 0;
+            tokio::select! {
+                message = socket.next() => {
+                    if let Some(ending) = self.message(message).await {
+                        return ending;
+                    }
+                }
+                writable = self.outbox.socket().writable(), if pending => {
+                    if writable.is_err() || self.outbox.flush().is_err() {
+                        return Ending::Gone;
+                    }
+                }
+                () = self.outbox.woken() => self.arm(),
+            }
+        }
+    }
+
+    async fn message(self: &Rc<Self>, message: Option<Result<Message, WsError>>) -> Option<Ending> {
+        match message {
+            Some(Ok(Message::Text(text))) => self.frame(text.as_bytes()).await,
+            Some(Ok(Message::Binary(payload))) => self.frame(&payload).await,
+            Some(Ok(Message::Close(frame))) => {
+                return Some(Ending::ByClient(frame.map(|frame| u16::from(frame.code))));
+            }
+            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
+                return Some(Ending::TooBig);
+            }
+            Some(Err(WsError::Protocol(_))) => return Some(Ending::Violation),
+            Some(Err(WsError::Utf8(_))) => return Some(Ending::NotText),
+            Some(Err(_)) | None => return Some(Ending::Gone),
+        }
+        None
+    }
+
+    /// Handles the commands of one frame in their order.
+    async fn frame(self: &Rc<Self>, payload: &[u8]) {
+        self.shard.metrics().received_bytes(payload.len());
+        let mut frames = BytesMut::new();
+        let mut is_empty = true;
+        for command in commands(self.format, payload) {
+            is_empty = false;
+            let event = self.event_of(command);
+            if let Some(publish) = self.step(event, &mut frames) {
+                // Nothing may overtake what was answered before: a publication that is delivered meanwhile would.
+                self.send(&mut frames);
+                let id = publish.id;
+                let result = self.publish(*publish).await;
+                self.step(Event::Published { id, result }, &mut frames);
+            }
+            if self.ending.get().is_some() || self.outbox.fate() != Fate::Open {
+                break;
+            }
+        }
+        if is_empty {
+            self.step(Event::Malformed, &mut frames);
+        }
+        self.send(&mut frames);
+        self.arm();
+    }
+
+    fn event_of(&self, command: Result<Command, DecodeError>) -> Event {
+        let Ok(command) = command else {
+            self.shard.metrics().received("malformed");
+            return Event::Malformed;
+        };
+        if command.is_pong() {
+            self.shard.metrics().received("pong");
+            if let Some(pinged) = self.pinged_at.take() {
+                self.shard.metrics().ping_answered(pinged.elapsed());
+            }
+            return Event::Pong;
+        }
+        let id = command.id;
+        match command.into_request() {
+            Some(request) => {
+                self.shard.metrics().received(request.label());
+                Event::Request { id, request }
+            }
+            None => {
+                self.shard.metrics().received("malformed");
+                Event::Malformed
+            }
+        }
+    }
+
+    /// Waits for the broker, and keeps the socket's queue moving meanwhile.
+    async fn publish(&self, publish: Publish) -> Result<(), ErrorCode> {
+        let payload = Bytes::from(publish.push.encode_to_vec());
+        let topic = Topic::Channel(publish.channel);
+        let mut published = self.shard.broker().publish(&topic, payload);
+        let result = loop {
+            let pending = self.outbox.queued_bytes() > 0;
+            tokio::select! {
+                biased;
+                result = &mut published => break result,
+                writable = self.outbox.socket().writable(), if pending => {
+                    if writable.is_err() || self.outbox.flush().is_err() {
+                        break Err(BrokerError::Closed);
+                    }
+                }
+            }
+        };
+        result.map_err(|error| self.shard.metrics().publish_failed(&error))
+    }
+}
+
+impl Member for Connection {
+    fn id(&self) -> u32 {
+        self.id
+    }
+
+    fn format(&self) -> Format {
+        self.format
+    }
+
+    fn deliver(&self, frames: &Bytes) -> bool {
+        self.shard.metrics().sent_bytes(frames.len());
+        self.outbox.push(frames) != Pushed::Refused
+    }
+
+    fn inexpressible(&self) {
+        self.end(Ending::Disconnect(DisconnectCode::InappropriateProtocol));
+    }
+}
+
+fn opcode(format: Format) -> Opcode {
+    if format.is_text() {
+        Opcode::Text
+    } else {
+        Opcode::Binary
+    }
+}
+
+fn web_socket_config(message_max_bytes: usize) -> WebSocketConfig {
+    // Nothing is buffered for writing: every frame goes to the outbox at once.
+    WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(0)
+        .max_message_size(Some(message_max_bytes))
+        .max_frame_size(Some(message_max_bytes))
+}

@@ -1,0 +1,166 @@
+//! Messages that were received, sent, delivered and dropped.
+
+use flotilla_shared::protocol::codes::ErrorCode;
+use flotilla_shared::protocol::types::Request;
+use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
+
+use super::Register;
+
+/// Labels of received messages besides the commands' own.
+pub(super) const RECEIVED_EXTRA: [&str; 2] = ["pong", "malformed"];
+
+/// Replies and pushes by kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SentType {
+    /// A publication pushed to a subscriber; counted by the fan-out.
+    Message,
+    /// A reply with a result.
+    Reply,
+    /// A reply with an error.
+    Error,
+    /// A push other than a publication.
+    Push,
+    /// A ping.
+    Ping,
+}
+
+impl SentType {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Message,
+        Self::Reply,
+        Self::Error,
+        Self::Push,
+        Self::Ping,
+    ];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Reply => "reply",
+            Self::Error => "error",
+            Self::Push => "push",
+            Self::Ping => "ping",
+        }
+    }
+}
+
+/// Why a publication, or a copy of it, did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dropped {
+    /// The client's outbox was full or its socket gone.
+    QueueFull,
+    /// The broker's queue towards this shard was full.
+    BrokerOverflow,
+    /// The broker did not take the publication; the publisher was told.
+    BrokerDown,
+    /// What the broker delivered is no publication of ours.
+    Malformed,
+}
+
+impl Dropped {
+    pub(super) const ALL: [Self; 4] = [
+        Self::QueueFull,
+        Self::BrokerOverflow,
+        Self::BrokerDown,
+        Self::Malformed,
+    ];
+
+    pub(super) fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::BrokerOverflow => "broker_overflow",
+            Self::BrokerDown => "broker_down",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
+/// See the module's documentation.
+#[derive(Clone, Debug)]
+pub(crate) struct Messages {
+    pub(super) channels: IntGauge,
+    pub(super) subscriptions: IntGauge,
+    pub(super) received: IntCounterVec,
+    pub(super) sent: IntCounterVec,
+    pub(super) received_bytes: IntCounter,
+    pub(super) sent_bytes: IntCounter,
+    pub(super) delivered: IntCounter,
+    pub(super) dropped: IntCounterVec,
+    pub(super) command_errors: IntCounterVec,
+    pub(super) fanout_recipients: Histogram,
+    pub(super) ping_rtt: Histogram,
+}
+
+impl Messages {
+    pub(super) fn register(register: &Register<'_>) -> Result<Self, Error> {
+        let messages = Self {
+            channels: register.gauge(
+                "flotilla_worker_channels",
+                "Channels subscribed at the broker, summed over the shards.",
+            )?,
+            subscriptions: register.gauge(
+                "flotilla_worker_subscriptions",
+                "Memberships of clients in channels.",
+            )?,
+            received: register.counters(
+                "flotilla_worker_messages_received_total",
+                "Commands received from clients.",
+                &["type"],
+            )?,
+            sent: register.counters(
+                "flotilla_worker_messages_sent_total",
+                "Replies and pushes sent to clients.",
+                &["type"],
+            )?,
+            received_bytes: register.counter(
+                "flotilla_worker_received_bytes_total",
+                "Payload bytes of the messages received from clients.",
+            )?,
+            sent_bytes: register.counter(
+                "flotilla_worker_sent_bytes_total",
+                "Bytes of frames handed to clients' sockets or outboxes.",
+            )?,
+            delivered: register.counter(
+                "flotilla_worker_messages_delivered_total",
+                "Copies of publications put into clients' sockets or outboxes.",
+            )?,
+            dropped: register.counters(
+                "flotilla_worker_messages_dropped_total",
+                "Publications, or copies of them, that were not delivered.",
+                &["reason"],
+            )?,
+            command_errors: register.counters(
+                "flotilla_worker_command_errors_total",
+                "Error replies.",
+                &["code"],
+            )?,
+            fanout_recipients: register.histogram(
+                "flotilla_worker_fanout_recipients",
+                "Recipients of one publication in one shard.",
+                exponential_buckets(1.0, 10.0, 6)?,
+            )?,
+            ping_rtt: register.histogram(
+                "flotilla_worker_ping_rtt_seconds",
+                "Time between a ping and its answer.",
+                exponential_buckets(0.001, 4.0, 8)?,
+            )?,
+        };
+        messages.initialise();
+        Ok(messages)
+    }
+
+    fn initialise(&self) {
+        for label in Request::LABELS.iter().chain(&RECEIVED_EXTRA) {
+            self.received.with_label_values(&[*label]);
+        }
+        for sent in SentType::ALL {
+            self.sent.with_label_values(&[sent.label()]);
+        }
+        for reason in Dropped::ALL {
+            self.dropped.with_label_values(&[reason.label()]);
+        }
+        for code in ErrorCode::ALL {
+            self.command_errors.with_label_values(&[code.label()]);
+        }
+    }
+}

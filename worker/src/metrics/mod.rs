@@ -1,0 +1,93 @@
+//! What a worker counts.
+//!
+//! Owns: every `flotilla_worker_*` metric. The data path counts in plain numbers of its own shard ([`ShardMetrics`]),
+//! which the shard's timer adds to the registry's atomics a few times a second, so that shards never write to the
+//! same cache line while they deliver. Labels are closed sets; every series starts at zero.
+
+mod connections;
+mod drain;
+mod messages;
+mod shard;
+
+use flotilla_shared::lifecycle::Phase;
+use prometheus::{
+    Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+
+pub(crate) use connections::{Connections, Rejected};
+pub(crate) use drain::Drain;
+pub(crate) use messages::{Dropped, Messages, SentType};
+pub(crate) use shard::ShardMetrics;
+
+/// The process' metrics. Cheap to clone: all clones are the same series.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    pub(crate) connections: Connections,
+    pub(crate) messages: Messages,
+    pub(crate) drain: Drain,
+    state: IntGaugeVec,
+}
+
+impl Metrics {
+    /// Registers every series of the worker, at zero.
+    ///
+    /// # Errors
+    /// When the registry has one of the names already: two workers must not share one.
+    pub(crate) fn register(registry: &Registry) -> Result<Self, Error> {
+        let register = Register(registry);
+        let help = "1 for the phase of its life in which the worker is.";
+        let metrics = Self {
+            connections: Connections::register(&register)?,
+            messages: Messages::register(&register)?,
+            drain: Drain::register(&register)?,
+            state: register.gauges("flotilla_worker_state", help, &["state"])?,
+        };
+        metrics.phase(Phase::Starting);
+        Ok(metrics)
+    }
+
+    /// The process' phase, as a state set.
+    pub(crate) fn phase(&self, now: Phase) {
+        for phase in Phase::ALL {
+            self.state
+                .with_label_values(&[phase.label()])
+                .set(i64::from(phase == now));
+        }
+    }
+}
+
+/// Makes and registers metrics in one step.
+struct Register<'a>(&'a Registry);
+
+impl Register<'_> {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
+        let metric = IntCounter::with_opts(Opts::new(name, help))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
+        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
+        let metric = IntGauge::with_opts(Opts::new(name, help))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
+        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram, Error> {
+        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+        self.0.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+}

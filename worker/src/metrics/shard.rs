@@ -1,0 +1,176 @@
+//! The counters of one shard's data path: plain numbers, added to the process' series now and then.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use flotilla_shared::broker::BrokerError;
+use flotilla_shared::protocol::codes::ErrorCode;
+use flotilla_shared::protocol::types::{Reply, Request};
+use prometheus::IntGauge;
+use prometheus::local::{LocalHistogram, LocalIntCounter};
+
+use super::messages::RECEIVED_EXTRA;
+use super::{Dropped, Metrics, SentType};
+use crate::hub::Fanout;
+
+/// See the module's documentation; [`ShardMetrics::flush`] makes the counts visible.
+pub(crate) struct ShardMetrics {
+    process: Metrics,
+    received: Vec<(&'static str, LocalIntCounter)>,
+    sent: [LocalIntCounter; SentType::ALL.len()],
+    dropped: [LocalIntCounter; Dropped::ALL.len()],
+    received_bytes: Cell<u64>,
+    sent_bytes: Cell<u64>,
+    delivered: Cell<u64>,
+    fanout_recipients: LocalHistogram,
+    channels: Cell<i64>,
+    subscriptions: Cell<i64>,
+    send_queue_bytes: Cell<i64>,
+}
+
+impl ShardMetrics {
+    pub(crate) fn new(process: Metrics) -> Self {
+        let messages = &process.messages;
+        let labels = Request::LABELS.iter().chain(&RECEIVED_EXTRA);
+        Self {
+            received: labels
+                .map(|label| {
+                    (
+                        *label,
+                        messages.received.with_label_values(&[*label]).local(),
+                    )
+                })
+                .collect(),
+            sent: SentType::ALL
+                .map(|sent| messages.sent.with_label_values(&[sent.label()]).local()),
+            dropped: Dropped::ALL.map(|reason| {
+                messages
+                    .dropped
+                    .with_label_values(&[reason.label()])
+                    .local()
+            }),
+            received_bytes: Cell::new(0),
+            sent_bytes: Cell::new(0),
+            delivered: Cell::new(0),
+            fanout_recipients: messages.fanout_recipients.local(),
+            channels: Cell::new(0),
+            subscriptions: Cell::new(0),
+            send_queue_bytes: Cell::new(0),
+            process,
+        }
+    }
+
+    /// The series of the whole process, for what happens seldom.
+    pub(crate) fn process(&self) -> &Metrics {
+        &self.process
+    }
+
+    /// Counts a command by its label.
+    pub(crate) fn received(&self, label: &'static str) {
+        if let Some((_, counter)) = self.received.iter().find(|(known, _)| *known == label) {
+            counter.inc();
+        }
+    }
+
+    pub(crate) fn sent(&self, sent: SentType) {
+        self.sent_by(sent, 1);
+    }
+
+    fn sent_by(&self, sent: SentType, count: u64) {
+        let at = SentType::ALL.iter().position(|known| *known == sent);
+        if let Some(counter) = at.and_then(|at| self.sent.get(at)) {
+            counter.inc_by(count);
+        }
+    }
+
+    pub(crate) fn dropped(&self, reason: Dropped, count: u64) {
+        let at = Dropped::ALL.iter().position(|known| *known == reason);
+        if let Some(counter) = at.and_then(|at| self.dropped.get(at)) {
+            counter.inc_by(count);
+        }
+    }
+
+    /// Counts a reply or push that is no publication.
+    pub(crate) fn replied(&self, reply: &Reply) {
+        if let Some(error) = &reply.error {
+            let code = ErrorCode::ALL.iter().find(|code| code.code() == error.code);
+            if let Some(code) = code {
+                self.process
+                    .messages
+                    .command_errors
+                    .with_label_values(&[code.label()])
+                    .inc();
+            }
+            self.sent(SentType::Error);
+        } else if reply.push.is_some() {
+            self.sent(SentType::Push);
+        } else {
+            self.sent(SentType::Reply);
+        }
+    }
+
+    pub(crate) fn received_bytes(&self, bytes: usize) {
+        self.received_bytes
+            .set(self.received_bytes.get() + bytes as u64);
+    }
+
+    pub(crate) fn sent_bytes(&self, bytes: usize) {
+        self.sent_bytes.set(self.sent_bytes.get() + bytes as u64);
+    }
+
+    /// Counts a publication that the broker did not take, and says what its publisher is told.
+    pub(crate) fn publish_failed(&self, error: &BrokerError) -> ErrorCode {
+        self.dropped(Dropped::BrokerDown, 1);
+        match error {
+            BrokerError::TooLarge { .. } => ErrorCode::LimitExceeded,
+            _ => ErrorCode::Internal,
+        }
+    }
+
+    pub(crate) fn ping_answered(&self, rtt: Duration) {
+        self.process.messages.ping_rtt.observe(rtt.as_secs_f64());
+    }
+
+    /// Counts what one tick of the hub did.
+    pub(crate) fn fanned_out(&self, fanout: &Fanout) {
+        self.delivered.set(self.delivered.get() + fanout.delivered);
+        self.sent_by(SentType::Message, fanout.delivered);
+        self.dropped(Dropped::QueueFull, fanout.refused);
+        self.dropped(Dropped::Malformed, fanout.malformed);
+    }
+
+    /// Counts one publication's recipients.
+    pub(crate) fn fanned_out_to(&self, recipients: usize) {
+        self.fanout_recipients.observe(recipients as f64);
+    }
+
+    /// Adds this shard's counts to the process' series.
+    pub(crate) fn flush(&self, channels: usize, subscriptions: usize) {
+        let commands = self.received.iter().map(|(_, counter)| counter);
+        for counter in commands.chain(&self.sent).chain(&self.dropped) {
+            counter.flush();
+        }
+        self.fanout_recipients.flush();
+        let messages = &self.process.messages;
+        messages.received_bytes.inc_by(self.received_bytes.take());
+        messages.sent_bytes.inc_by(self.sent_bytes.take());
+        messages.delivered.inc_by(self.delivered.take());
+        shift(&messages.channels, &self.channels, channels);
+        shift(&messages.subscriptions, &self.subscriptions, subscriptions);
+    }
+
+    /// What the shard's outboxes hold at this moment.
+    pub(crate) fn send_queue_bytes(&self, bytes: usize) {
+        shift(
+            &self.process.connections.send_queue_bytes,
+            &self.send_queue_bytes,
+            bytes,
+        );
+    }
+}
+
+/// Moves a gauge that several shards share by what changed in this one.
+fn shift(gauge: &IntGauge, told: &Cell<i64>, now: usize) {
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    gauge.add(now - told.replace(now));
+}

@@ -1,0 +1,225 @@
+//! A connection's bounded queue towards its socket.
+//!
+//! Owns: the socket's write side and what the socket has not taken yet. Knows nothing of sessions, channels or the
+//! protocol: what it is given are whole, ready-made WebSocket frames, shared between all the connections they go to.
+//!
+//! Nothing here ever waits. [`Outbox::push`] writes straight to the socket when nothing is queued; what the socket
+//! refuses is kept (shared bytes, counted) until the connection's task finds the socket writable and calls
+//! [`Outbox::flush`]. A queue that would grow beyond its bound is marked [`Fate::Overflowed`]: the connection's task
+//! then closes the client as slow. An empty outbox holds no heap memory.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::time::Instant;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+/// Chunks given to one vectored write.
+const CHUNKS_PER_WRITE: usize = 32;
+
+/// What has become of an outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// Takes frames.
+    Open,
+    /// More was queued than the bound allows. Takes nothing more; the client is to be closed as slow.
+    Overflowed,
+    /// Holds its last frames, a Close among them; takes nothing more.
+    Closing,
+    /// The socket failed, or the connection is over. Takes nothing more.
+    Broken,
+}
+
+/// What [`Outbox::push`] did with the frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    /// All bytes are in the socket's buffer.
+    Written,
+    /// Queued behind what the socket has not taken.
+    Queued,
+    /// Not taken: see [`Fate`].
+    Refused,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    socket: TcpStream,
+    max_bytes: usize,
+    queue: RefCell<VecDeque<Bytes>>,
+    queued_bytes: Cell<usize>,
+    /// The socket has taken a part of the queue's front chunk, which therefore begins in the middle of a frame.
+    front_is_cut: Cell<bool>,
+    fate: Cell<Fate>,
+    /// Since when the socket has taken nothing although something is queued.
+    stalled_since: Cell<Option<Instant>>,
+    wake: Notify,
+}
+
+impl Outbox {
+    pub(crate) fn new(socket: TcpStream, max_bytes: usize) -> Self {
+        Self {
+            socket,
+            max_bytes,
+            queue: RefCell::new(VecDeque::new()),
+            queued_bytes: Cell::new(0),
+            front_is_cut: Cell::new(false),
+            fate: Cell::new(Fate::Open),
+            stalled_since: Cell::new(None),
+            wake: Notify::new(),
+        }
+    }
+
+    /// The socket, for reading.
+    pub(crate) fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    /// Writes or queues whole frames.
+    pub(crate) fn push(&self, frames: &Bytes) -> Pushed {
+        if self.fate.get() != Fate::Open {
+            return Pushed::Refused;
+        }
+        if self.queued_bytes.get() > 0 {
+            return self.enqueue(frames.clone());
+        }
+        match self.socket.try_write(frames) {
+            Ok(written) if written == frames.len() => Pushed::Written,
+            Ok(written) => {
+                let pushed = self.enqueue(frames.slice(written..));
+                self.front_is_cut.set(true);
+                pushed
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.enqueue(frames.clone()),
+            Err(_) => {
+                self.fail(Fate::Broken);
+                Pushed::Refused
+            }
+        }
+    }
+
+    fn enqueue(&self, frames: Bytes) -> Pushed {
+        let bytes = self.queued_bytes.get() + frames.len();
+        if bytes > self.max_bytes && self.queued_bytes.get() > 0 {
+            self.fail(Fate::Overflowed);
+            return Pushed::Refused;
+        }
+        let mut queue = self.queue.borrow_mut();
+        if queue.is_empty() {
+            self.front_is_cut.set(false);
+            self.stalled_since.set(Some(Instant::now()));
+            // The connection's task has to learn that it must wait for the socket now.
+            self.wake.notify_one();
+        }
+        queue.push_back(frames);
+        self.queued_bytes.set(bytes);
+        Pushed::Queued
+    }
+
+    /// Writes as much of the queue as the socket takes; true when nothing is left.
+    ///
+    /// # Errors
+    /// The socket's error; the outbox is [`Fate::Broken`] from then on.
+    pub(crate) fn flush(&self) -> io::Result<bool> {
+        let mut queue = self.queue.borrow_mut();
+        while !queue.is_empty() {
+            let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
+            let used = slices
+                .iter_mut()
+                .zip(queue.iter())
+                .map(|(slice, chunk)| *slice = IoSlice::new(chunk))
+                .count();
+            match self
+                .socket
+                .try_write_vectored(slices.get(..used).unwrap_or_default())
+            {
+                Ok(written) => {
+                    self.stalled_since.set(Some(Instant::now()));
+                    self.taken(&mut queue, written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) => {
+                    self.fail(Fate::Broken);
+                    return Err(error);
+                }
+            }
+        }
+        // Give the memory back: an idle connection holds no buffer.
+        *queue = VecDeque::new();
+        self.stalled_since.set(None);
+        Ok(true)
+    }
+
+    fn taken(&self, queue: &mut VecDeque<Bytes>, mut written: usize) {
+        self.queued_bytes.set(self.queued_bytes.get() - written);
+        while let Some(front) = queue.front_mut() {
+            if written < front.len() {
+                if written > 0 {
+                    *front = front.slice(written..);
+                    self.front_is_cut.set(true);
+                }
+                return;
+            }
+            written -= front.len();
+            queue.pop_front();
+            self.front_is_cut.set(false);
+        }
+    }
+
+    /// Queues `last` as the final frames, whatever the bound, and takes nothing more. With `drop_queued`, what has
+    /// not begun to leave is dropped first; a chunk that the socket took a part of stays, so that `last` begins at a
+    /// frame boundary.
+    pub(crate) fn close_with(&self, last: Bytes, drop_queued: bool) {
+        if matches!(self.fate.get(), Fate::Broken | Fate::Closing) {
+            return;
+        }
+        self.fate.set(Fate::Closing);
+        let mut queue = self.queue.borrow_mut();
+        if drop_queued {
+            queue.truncate(usize::from(self.front_is_cut.get()));
+        }
+        queue.push_back(last);
+        self.queued_bytes.set(queue.iter().map(Bytes::len).sum());
+    }
+
+    /// Takes nothing more from now on.
+    pub(crate) fn shut(&self) {
+        self.fate.set(Fate::Broken);
+        *self.queue.borrow_mut() = VecDeque::new();
+        self.queued_bytes.set(0);
+        self.stalled_since.set(None);
+    }
+
+    fn fail(&self, fate: Fate) {
+        self.fate.set(fate);
+        self.wake.notify_one();
+    }
+
+    /// Wakes the connection's task.
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Resolves when the task has to look again: something was queued, the fate changed, or [`Outbox::wake`] was
+    /// called. Cancel-safe.
+    pub(crate) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    pub(crate) fn fate(&self) -> Fate {
+        self.fate.get()
+    }
+
+    /// Bytes that the socket has not taken yet.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.queued_bytes.get()
+    }
+
+    /// Since when nothing could be written although something is queued.
+    pub(crate) fn stalled_since(&self) -> Option<Instant> {
+        self.stalled_since.get()
+    }
+}

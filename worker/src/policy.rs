@@ -1,0 +1,63 @@
+//! What every session of a worker has to know and none may change.
+//!
+//! Owns: the options of clients, the namespaces and the token verifier, as one value per shard. Knows nothing of
+//! where they were configured.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use flotilla_shared::auth::Verifier;
+
+use crate::config::Config;
+use crate::namespace::Namespaces;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(crate) struct Policy {
+    /// This worker's id, told to clients when `expose_node` is set.
+    pub(crate) node: String,
+    /// What clients may do and how long they may take.
+    pub(crate) client: ClientOptions,
+    /// Longest channel name, in bytes.
+    pub(crate) channel_max_bytes: usize,
+    /// Options by namespace.
+    pub(crate) namespaces: Namespaces,
+    /// Verifies connection and subscription tokens.
+    pub(crate) verifier: Arc<Verifier>,
+}
+
+impl Policy {
+    /// The policy that `config` asks for.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            node: config.id.clone(),
+            client: config.client.clone(),
+            channel_max_bytes: config.channel_max_bytes,
+            namespaces: config.namespaces.clone(),
+            verifier: config.verifier.clone(),
+        }
+    }
+}
+
+/// Options named `client.*` in the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct ClientOptions {
+    /// A client with neither token nor passport is taken as the anonymous user.
+    pub(crate) allow_anonymous_connect_without_token: bool,
+    /// Tokens whose `sub` is empty are refused.
+    pub(crate) disallow_anonymous_connection_tokens: bool,
+    /// Time between two pings; zero: no pings.
+    pub(crate) ping_interval: Duration,
+    /// Time a client has to answer a ping.
+    pub(crate) pong_timeout: Duration,
+    /// Time a client has to send its connect command.
+    pub(crate) stale_close_delay: Duration,
+    /// Time an expired connection has to refresh.
+    pub(crate) expired_close_delay: Duration,
+    /// Time an expired subscription has to refresh.
+    pub(crate) expired_sub_close_delay: Duration,
+    /// Most channels of one client.
+    pub(crate) channel_limit: usize,
+    /// The connect result names this worker also on WebSocket.
+    pub(crate) expose_node: bool,
+}

@@ -1,0 +1,245 @@
+//! The worker as a whole: its listeners, its shards and its place in the fleet.
+//!
+//! Owns: the start and the end. Each shard gets a thread of its own; the admin listener and the roster run on the
+//! caller's runtime.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use flotilla_shared::admin::Admin;
+use flotilla_shared::broker::{BrokerMetrics, Brokers};
+use flotilla_shared::lifecycle::Lifecycle;
+use flotilla_shared::metrics::{new_registry, watch_runtimes};
+use futures_util::future::try_join_all;
+use prometheus::Registry;
+
+use crate::announce::{Announcement, announce};
+use crate::capacity::Capacity;
+use crate::config::Config;
+use crate::listen::listen;
+use crate::metrics::Metrics;
+use crate::thread::{ShardBrokers, ShardContext, ShardThread};
+
+/// How long the roster may take to say good-bye.
+const GOOD_BYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Why a worker could not take its ports.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The client listener.
+    #[error("listen = \"{address}\": {source}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The admin listener.
+    #[error("admin_listen = \"{address}\": {source}")]
+    Admin {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Two of the process' metrics have one name: a bug.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// Why a worker ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A shard's thread or runtime could not be made.
+    #[error("shard {shard}: {source}")]
+    Shard {
+        /// Which one.
+        shard: usize,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A shard ended by a panic, which is a bug; the process should be restarted.
+    #[error("shard {shard} has crashed")]
+    Crashed {
+        /// Which one.
+        shard: usize,
+    },
+    /// Two of the process' metrics have one name: a bug.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// A worker that has its ports and is not serving yet.
+pub struct Worker {
+    config: Config,
+    listeners: Vec<StdListener>,
+    address: SocketAddr,
+    admin: Admin,
+    registry: Registry,
+    metrics: Metrics,
+    broker_metrics: BrokerMetrics,
+}
+
+impl Worker {
+    /// Takes the worker's ports; port 0 picks a free one.
+    ///
+    /// # Errors
+    /// When a port is taken or may not be used.
+    pub async fn bind(config: Config) -> Result<Self, BindError> {
+        let failed = |source| BindError::Listen {
+            address: config.listen,
+            source,
+        };
+        let listeners = listen(config.listen, config.shards).map_err(failed)?;
+        let address = listeners
+            .first()
+            .map_or(Ok(config.listen), StdListener::local_addr)
+            .map_err(failed)?;
+        let admin = Admin::bind(config.admin_listen)
+            .await
+            .map_err(|source| BindError::Admin {
+                address: config.admin_listen,
+                source,
+            })?;
+        let registry = new_registry()?;
+        let metrics = Metrics::register(&registry)?;
+        let broker_metrics = BrokerMetrics::register(&registry)?;
+        Ok(Self {
+            config,
+            listeners,
+            address,
+            admin,
+            registry,
+            metrics,
+            broker_metrics,
+        })
+    }
+
+    /// Where clients and gateways connect.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where metrics and health are.
+    pub fn admin_addr(&self) -> SocketAddr {
+        self.admin.local_addr()
+    }
+
+    /// The worker's id in the fleet.
+    pub fn id(&self) -> &str {
+        &self.config.id
+    }
+
+    /// Serves until a drain has ended or `lifecycle` is stopped.
+    ///
+    /// # Errors
+    /// When a shard could not be started or has crashed.
+    pub async fn serve(self, lifecycle: Lifecycle, brokers: Brokers) -> Result<(), ServeError> {
+        tracing::info!(
+            worker = self.config.id,
+            websocket = %self.address,
+            admin = %self.admin.local_addr(),
+            shards = self.listeners.len(),
+            "listening"
+        );
+        let capacity = Capacity::new(self.config.connections_cap());
+        let limit = i64::try_from(capacity.limit()).unwrap_or(i64::MAX);
+        self.metrics.connections.limit.set(limit);
+        let connected: ShardBrokers = self.listeners.iter().map(|_| OnceLock::new()).collect();
+        let ready = is_connected(connected.clone());
+        let announcement = Announcement {
+            id: self.config.id.clone(),
+            address: self.config.advertised(self.address),
+            capacity: capacity.clone(),
+            interval: self.config.announce_interval,
+        };
+        let roster = tokio::spawn(announce(
+            announcement,
+            brokers.clone(),
+            self.broker_metrics.clone(),
+            lifecycle.clone(),
+        ));
+        let phases = tokio::spawn(show_phase(lifecycle.clone(), self.metrics.clone()));
+        let context = ShardContext {
+            config: self.config,
+            capacity,
+            lifecycle: lifecycle.clone(),
+            brokers,
+            metrics: self.metrics,
+            broker_metrics: self.broker_metrics,
+            connected,
+        };
+        let shards = start(self.listeners, &context)?;
+        watch_runtimes(
+            &self.registry,
+            shards.iter().map(ShardThread::runtime).collect(),
+        )?;
+        let admin = tokio::spawn(self.admin.serve(self.registry, lifecycle.clone(), ready));
+
+        let result = join(shards, &lifecycle).await;
+        lifecycle.stop();
+        // The roster says good-bye when it sees the end.
+        let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, roster).await;
+        admin.abort();
+        phases.abort();
+        result
+    }
+}
+
+fn start(
+    listeners: Vec<StdListener>,
+    context: &ShardContext,
+) -> Result<Vec<ShardThread>, ServeError> {
+    let starts = listeners.into_iter().enumerate().map(|(shard, listener)| {
+        ShardThread::start(shard, listener, context.clone())
+            .map_err(|source| ServeError::Shard { shard, source })
+    });
+    starts.collect()
+}
+
+/// Waits for every shard to serve, and then for every shard to end, or for one to crash.
+async fn join(shards: Vec<ShardThread>, lifecycle: &Lifecycle) -> Result<(), ServeError> {
+    let (starts, ends): (Vec<_>, Vec<_>) = shards.into_iter().map(ShardThread::split).unzip();
+    let ends = ends
+        .into_iter()
+        .enumerate()
+        .map(|(shard, end)| async move { end.await.map_err(|_| ServeError::Crashed { shard }) });
+    let mut ended = pin!(try_join_all(ends));
+    tokio::select! {
+        ended = &mut ended => return ended.map(drop),
+        started = try_join_all(starts) => {
+            // A shard that ended before it served was told to leave, or has crashed: nothing is to be announced.
+            if started.is_ok() {
+                lifecycle.serving();
+            }
+        }
+    }
+    ended.await.map(drop)
+}
+
+/// Whether every shard has its broker.
+fn is_connected(shards: ShardBrokers) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+    move || {
+        let all = shards
+            .iter()
+            .all(|broker| broker.get().is_some_and(|broker| broker.is_connected()));
+        if all {
+            Ok(())
+        } else {
+            Err("not connected to the broker".to_owned())
+        }
+    }
+}
+
+async fn show_phase(lifecycle: Lifecycle, metrics: Metrics) {
+    let mut status = lifecycle.subscribe();
+    loop {
+        metrics.phase(status.borrow_and_update().phase);
+        if status.changed().await.is_err() {
+            return;
+        }
+    }
+}

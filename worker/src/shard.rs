@@ -1,0 +1,270 @@
+//! One shard of the worker: a thread with its own runtime, listener, hub and broker connection.
+//!
+//! Owns: everything its connections share. No lock and no other thread is involved between the broker and a socket;
+//! shards do not know of each other. What is shared between them is counted at connect and disconnect only.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use bytes::BytesMut;
+use flotilla_shared::auth::PassportKeys;
+use flotilla_shared::broker::{Broker, BrokerEvent, BrokerEvents, Topic};
+use flotilla_shared::channel::Channel;
+use flotilla_shared::lifecycle::Lifecycle;
+use flotilla_shared::protocol::codes::ErrorCode;
+use slab::Slab;
+
+use crate::capacity::Capacity;
+use crate::connection::Connection;
+use crate::hub::{Fanout, Hub, Join};
+use crate::metrics::{Dropped, ShardMetrics};
+use crate::policy::Policy;
+use crate::session::{Event, Now};
+use crate::wheel::{GRANULARITY, Wheel};
+
+/// How often the outboxes are summed for the metrics.
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Limits of every connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    pub(crate) message_max_bytes: usize,
+    pub(crate) outbox_max_bytes: usize,
+    pub(crate) write_timeout: Duration,
+    pub(crate) handshake_timeout: Duration,
+}
+
+/// Who may connect.
+#[derive(Clone, Debug)]
+pub(crate) struct Admission {
+    pub(crate) passport_keys: Option<Arc<PassportKeys>>,
+    pub(crate) passport_required: bool,
+    pub(crate) allowed_origins: Vec<String>,
+    pub(crate) capacity: Capacity,
+}
+
+/// See the module's documentation.
+pub(crate) struct Shard {
+    policy: Rc<Policy>,
+    limits: Limits,
+    admission: Admission,
+    lifecycle: Lifecycle,
+    broker: Arc<dyn Broker>,
+    metrics: ShardMetrics,
+    hub: RefCell<Hub<Connection>>,
+    wheel: RefCell<Wheel>,
+    connections: RefCell<Slab<Rc<Connection>>>,
+}
+
+impl Shard {
+    pub(crate) fn new(
+        policy: Rc<Policy>,
+        limits: Limits,
+        admission: Admission,
+        lifecycle: Lifecycle,
+        broker: Arc<dyn Broker>,
+        metrics: ShardMetrics,
+    ) -> Self {
+        Self {
+            policy,
+            limits,
+            admission,
+            lifecycle,
+            broker,
+            metrics,
+            hub: RefCell::new(Hub::new()),
+            wheel: RefCell::new(Wheel::new(Instant::now())),
+            connections: RefCell::new(Slab::new()),
+        }
+    }
+
+    pub(crate) fn policy(&self) -> &Rc<Policy> {
+        &self.policy
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.admission
+    }
+
+    pub(crate) fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    pub(crate) fn broker(&self) -> &dyn Broker {
+        &*self.broker
+    }
+
+    pub(crate) fn metrics(&self) -> &ShardMetrics {
+        &self.metrics
+    }
+
+    /// The time for a session.
+    pub(crate) fn now(&self) -> Now {
+        let unix_seconds = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
+        Now {
+            at: Instant::now(),
+            unix_seconds,
+        }
+    }
+
+    /// Takes in a connection; `make` gets the id that is free.
+    pub(crate) fn attach(&self, make: impl FnOnce(u32) -> Connection) -> (u32, Rc<Connection>) {
+        let mut connections = self.connections.borrow_mut();
+        let entry = connections.vacant_entry();
+        let id = entry.key() as u32;
+        let connection = Rc::new(make(id));
+        entry.insert(connection.clone());
+        (id, connection)
+    }
+
+    /// Forgets a connection: nothing of it stays in the hub or in the list.
+    pub(crate) fn detach(&self, id: u32, connection: &Connection) {
+        connection.outbox().shut();
+        {
+            let session = connection.session().borrow();
+            let mut hub = self.hub.borrow_mut();
+            let now = Instant::now();
+            for channel in session.channels() {
+                hub.leave(channel, connection, now);
+            }
+        }
+        self.connections.borrow_mut().try_remove(id as usize);
+    }
+
+    /// Open connections of this shard.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Up to `count` connections that nobody has asked to end yet.
+    pub(crate) fn some_connections(&self, count: usize) -> Vec<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        let open = connections.iter().map(|(_, connection)| connection);
+        open.filter(|connection| connection.ending().is_none())
+            .take(count)
+            .cloned()
+            .collect()
+    }
+
+    /// Arms the wheel for a connection, unless it is armed for an earlier tick (`armed`, 0: not armed) already.
+    pub(crate) fn arm(&self, id: u32, deadline: Instant, armed: u64) -> Option<u64> {
+        let mut wheel = self.wheel.borrow_mut();
+        let is_needed = armed == 0 || wheel.tick_of(deadline) < armed;
+        is_needed.then(|| wheel.arm(id, deadline))
+    }
+
+    /// Makes `member` a member of `channel`, now or once the broker has confirmed it.
+    pub(crate) fn join(self: &Rc<Self>, channel: &Channel, member: &Rc<Connection>) -> Join {
+        let join = self.hub.borrow_mut().join(channel, member);
+        if let Join::Open(token) = join {
+            tokio::task::spawn_local(self.clone().open(channel.clone(), token));
+        }
+        join
+    }
+
+    /// Subscribes a channel's topic and answers everyone who has joined meanwhile.
+    async fn open(self: Rc<Self>, channel: Channel, token: u64) {
+        let result = self
+            .broker
+            .subscribe(&Topic::Channel(channel.clone()), token)
+            .await;
+        if let Err(error) = &result {
+            tracing::debug!(%error, "a channel could not be opened");
+        }
+        let result = result.map_err(|_| ErrorCode::Internal);
+        let joiners = self
+            .hub
+            .borrow_mut()
+            .opened(token, result.is_ok(), Instant::now());
+        // No await from here on: replies are written before the hub delivers anything.
+        for joiner in joiners {
+            joiner.notify(Event::Subscribed {
+                channel: channel.clone(),
+                result,
+            });
+        }
+    }
+
+    pub(crate) fn leave(&self, channel: &Channel, member: &Connection) {
+        self.hub.borrow_mut().leave(channel, member, Instant::now());
+    }
+
+    /// Broker → hub → sockets, one tick per wake-up, until the broker connection is closed.
+    pub(crate) async fn pump(self: Rc<Self>, mut events: Box<dyn BrokerEvents>) {
+        let mut batch = Vec::new();
+        let mut scratch = BytesMut::new();
+        while events.next_batch(&mut batch).await {
+            self.tick(&mut batch, &mut scratch);
+            // A shard that always finds messages must still read its sockets.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn tick(&self, batch: &mut Vec<BrokerEvent>, scratch: &mut BytesMut) {
+        let mut fanout = Fanout::default();
+        let mut hub = self.hub.borrow_mut();
+        for event in batch.drain(..) {
+            match event {
+                BrokerEvent::Message { token, payload } => {
+                    let recipients = hub.receive(token, payload, scratch, &mut fanout);
+                    self.metrics.fanned_out_to(recipients);
+                }
+                // 0 says that some are missing, but not how many.
+                BrokerEvent::Overflow { dropped, .. } => self
+                    .metrics
+                    .dropped(Dropped::BrokerOverflow, dropped.max(1)),
+                BrokerEvent::Disconnected => tracing::warn!("broker connection lost"),
+                BrokerEvent::Reconnected => tracing::info!("broker connection restored"),
+            }
+        }
+        hub.flush(&mut fanout);
+        self.metrics.fanned_out(&fanout);
+    }
+
+    /// The shard's one timer: deadlines of connections, lingering channels, metrics. Never ends by itself.
+    pub(crate) async fn keep_time(self: Rc<Self>) {
+        let mut interval = tokio::time::interval(GRANULARITY);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut due = Vec::new();
+        let mut sampled = Instant::now();
+        loop {
+            interval.tick().await;
+            let now = Instant::now();
+            self.wheel.borrow_mut().advance(now, &mut due);
+            for (id, tick) in due.drain(..) {
+                let connection = self.connections.borrow().get(id as usize).cloned();
+                if let Some(connection) = connection {
+                    connection.fired(tick);
+                }
+            }
+            let left = self.hub.borrow_mut().sweep(now);
+            left.into_iter()
+                .for_each(|token| self.broker.unsubscribe(token));
+            self.flush_metrics();
+            if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
+                sampled = now;
+                let connections = self.connections.borrow();
+                self.metrics.send_queue_bytes(
+                    connections
+                        .iter()
+                        .map(|(_, connection)| connection.outbox().queued_bytes())
+                        .sum(),
+                );
+            }
+        }
+    }
+
+    /// Makes what this shard has counted visible.
+    pub(crate) fn flush_metrics(&self) {
+        let hub = self.hub.borrow();
+        self.metrics.flush(hub.channels(), hub.subscriptions());
+    }
+}

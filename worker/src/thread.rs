@@ -1,0 +1,169 @@
+//! A shard's thread, from its start to its end.
+//!
+//! Owns: the order in which a shard comes to life (broker, hub, timer, listener) and goes (drain). What happens in
+//! between is `shard`'s.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use flotilla_shared::broker::{Broker, BrokerConnection, BrokerMetrics, Brokers};
+use flotilla_shared::lifecycle::{Lifecycle, Phase};
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio::task::LocalSet;
+
+use crate::accept;
+use crate::capacity::Capacity;
+use crate::config::Config;
+use crate::drain::drain;
+use crate::metrics::{Metrics, ShardMetrics};
+use crate::policy::Policy;
+use crate::shard::{Admission, Shard};
+
+/// How long a shard waits before it tries a broker that could not be reached again.
+const BROKER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a shard pauses after `accept` failed, which it does when the process has no file left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The broker connection of each shard, once it has one.
+pub(crate) type ShardBrokers = Arc<[OnceLock<Arc<dyn Broker>>]>;
+
+/// What every shard's thread is given.
+#[derive(Clone)]
+pub(crate) struct ShardContext {
+    pub(crate) config: Config,
+    pub(crate) capacity: Capacity,
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) brokers: Brokers,
+    pub(crate) metrics: Metrics,
+    pub(crate) broker_metrics: BrokerMetrics,
+    pub(crate) connected: ShardBrokers,
+}
+
+/// A shard's thread, seen from outside.
+pub(crate) struct ShardThread {
+    runtime: Handle,
+    started: oneshot::Receiver<()>,
+    ended: oneshot::Receiver<()>,
+}
+
+impl ShardThread {
+    /// Starts shard number `index`, which takes `listener`.
+    ///
+    /// # Errors
+    /// When the system has no thread or no runtime for it.
+    pub(crate) fn start(
+        index: usize,
+        listener: StdListener,
+        context: ShardContext,
+    ) -> io::Result<Self> {
+        let (start, started) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let handle = runtime.handle().clone();
+        std::thread::Builder::new()
+            .name(format!("shard-{index}"))
+            .spawn(move || {
+                LocalSet::new().block_on(&runtime, context.run(index, listener, start));
+                // Nobody listens any more if the process is being torn down.
+                let _ = end.send(());
+            })?;
+        Ok(Self {
+            runtime: handle,
+            started,
+            ended,
+        })
+    }
+
+    /// The runtime, for the metrics.
+    pub(crate) fn runtime(&self) -> Handle {
+        self.runtime.clone()
+    }
+
+    /// Resolves when the shard serves, and when it has ended. Each is an error if the thread was over before.
+    pub(crate) fn split(self) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+        (self.started, self.ended)
+    }
+}
+
+impl ShardContext {
+    async fn run(self, index: usize, listener: StdListener, started: oneshot::Sender<()>) {
+        let connection = tokio::select! {
+            connection = self.connect(index) => connection,
+            () = self.lifecycle.wait_for(Phase::Draining) => return,
+        };
+        let Some(slot) = self.connected.get(index) else {
+            return;
+        };
+        slot.get_or_init(|| connection.broker.clone());
+        let listener = match TcpListener::from_std(listener) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "the listener cannot be used");
+                return;
+            }
+        };
+        let plan = self.config.drain;
+        let policy = Rc::new(Policy::new(&self.config));
+        let admission = Admission {
+            passport_keys: self.config.passport_keys.clone(),
+            passport_required: self.config.passport_required,
+            allowed_origins: self.config.allowed_origins.clone(),
+            capacity: self.capacity,
+        };
+        let shard = Rc::new(Shard::new(
+            policy,
+            self.config.limits.clone(),
+            admission,
+            self.lifecycle,
+            connection.broker,
+            ShardMetrics::new(self.metrics),
+        ));
+        tokio::task::spawn_local(shard.clone().pump(connection.events));
+        tokio::task::spawn_local(shard.clone().keep_time());
+        // Serving begins when every shard has come this far; nobody waits if one of them failed.
+        let _ = started.send(());
+        tokio::select! {
+            () = accept_all(&shard, &listener) => {}
+            () = drain(&shard, plan) => {}
+        }
+        shard.flush_metrics();
+    }
+
+    /// Connects to the broker, for as long as it takes.
+    async fn connect(&self, index: usize) -> BrokerConnection {
+        let name = format!("{}-{index}", self.config.id);
+        loop {
+            match self.brokers.connect(&name, &self.broker_metrics).await {
+                Ok(connection) => return connection,
+                Err(error) => tracing::warn!(%error, "no broker yet; trying again"),
+            }
+            tokio::time::sleep(BROKER_RETRY_INTERVAL).await;
+        }
+    }
+}
+
+/// Accepts for ever. Also while draining: who comes then gets an answer and goes to another worker.
+async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                // Messages are small and somebody waits for each.
+                if socket.set_nodelay(true).is_ok() {
+                    tokio::task::spawn_local(accept::serve(socket, shard.clone()));
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
