@@ -1,7 +1,5 @@
 //! Bytes on a TCP socket, for what no well-behaved client would send.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -144,6 +142,16 @@ impl Socket {
         }
     }
 
+    /// Sends a request head and returns the whole response, up to the end of the connection.
+    ///
+    /// # Errors
+    /// When the connection stays open.
+    pub async fn exchange(&mut self, head: &str) -> Result<String> {
+        self.send(head).await?;
+        while self.more().await? > 0 {}
+        Ok(String::from_utf8(std::mem::take(&mut self.read))?)
+    }
+
     /// Waits for the next frame: its opcode and payload; none if the connection has ended.
     ///
     /// # Errors
@@ -191,17 +199,6 @@ impl Socket {
             ),
             Ok(Ok(count)) => Ok(count),
             Ok(Err(_)) => Ok(0),
-        }
-    }
-
-    /// Whether nothing comes, and the connection stays open, for `time`.
-    ///
-    /// # Errors
-    /// When something came, or the end.
-    pub async fn stays_silent(&mut self, time: Duration) -> Result<()> {
-        match timeout(time, self.stream.read_buf(&mut self.read)).await {
-            Err(_) => Ok(()),
-            Ok(read) => bail!("{read:?} bytes came: {:?}", self.read.escape_ascii()),
         }
     }
 }

@@ -24,7 +24,8 @@ async fn crowd(fleet: &Fleet) -> Result<Vec<Client>> {
 
 #[tokio::test]
 async fn a_worker_told_to_stop_sends_its_clients_on_and_ends() -> Result<()> {
-    let mut fleet = Fleet::builder().workers(2).start().await?;
+    let fleet = Fleet::builder().workers(2).worker("drain.window", "1s");
+    let mut fleet = fleet.worker("drain.settle", "500ms").start().await?;
     let mut clients = crowd(&fleet).await?;
     let leaving = clients[0].node().to_owned();
     let (mut moved, mut stayed): (Vec<_>, Vec<_>) = clients
@@ -60,7 +61,7 @@ async fn a_worker_told_to_stop_sends_its_clients_on_and_ends() -> Result<()> {
 #[tokio::test]
 async fn a_draining_worker_spreads_its_goodbyes() -> Result<()> {
     let mut fleet = Fleet::builder()
-        .worker("drain.timeout", "4s")
+        .worker("drain.window", "4s")
         .start()
         .await?;
     let mut clients = crowd(&fleet).await?;
@@ -87,10 +88,8 @@ async fn a_draining_worker_spreads_its_goodbyes() -> Result<()> {
 
 #[tokio::test]
 async fn a_draining_worker_says_so_and_answers_until_it_ends() -> Result<()> {
-    let mut fleet = Fleet::builder()
-        .worker("drain.timeout", "60s")
-        .start()
-        .await?;
+    let fleet = Fleet::builder().worker("drain.window", "50s");
+    let mut fleet = fleet.worker("drain.timeout", "60s").start().await?;
     let _clients = crowd(&fleet).await?;
     let worker = &mut fleet.workers[0];
     worker.process().signal(SIGTERM)?;
@@ -107,7 +106,8 @@ async fn a_draining_worker_says_so_and_answers_until_it_ends() -> Result<()> {
 
 #[tokio::test]
 async fn a_gateway_told_to_stop_says_goodbye_and_ends() -> Result<()> {
-    let mut fleet = Fleet::builder().gateways(2).start().await?;
+    let fleet = Fleet::builder().gateways(2).gateway("drain.timeout", "4s");
+    let mut fleet = fleet.gateway("drain.lame_duck", "500ms").start().await?;
     let mut clients = crowd(&fleet).await?;
     let other = Dial::to(fleet.gateways[1].url());
     let mut stayed = other.connect(&token::user("ada")?).await?;

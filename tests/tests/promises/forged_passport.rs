@@ -113,7 +113,7 @@ async fn two_passports_are_as_bad_as_none() -> Result<()> {
 #[tokio::test]
 async fn a_worker_can_insist_that_everybody_comes_through_a_gateway() -> Result<()> {
     let fleet = Fleet::builder()
-        .worker("passport.required", true)
+        .worker("require_passport", true)
         .start()
         .await?;
     let direct = Dial::to(fleet.workers[0].url());
