@@ -19,7 +19,7 @@ pub const LEASE: Duration = Duration::from_secs(5);
 /// Most workers in a table; announcements of more are not taken in.
 pub const ENTRIES_MAX: usize = 4096;
 
-/// Longest `id` and `address` that are taken in, in bytes.
+/// Longest `id`, `address` and `version` that are taken in, in bytes.
 const TEXT_MAX_BYTES: usize = 255;
 
 /// What a worker says of itself.
@@ -84,7 +84,8 @@ impl Roster {
     fn announce(&mut self, entry: WorkerEntry, now: Instant) -> bool {
         let is_sane = !entry.id.is_empty()
             && entry.id.len() <= TEXT_MAX_BYTES
-            && entry.address.len() <= TEXT_MAX_BYTES;
+            && entry.address.len() <= TEXT_MAX_BYTES
+            && entry.version.len() <= TEXT_MAX_BYTES;
         let is_known = self.entries.contains_key(&entry.id);
         if !is_sane || !is_known && self.entries.len() >= ENTRIES_MAX {
             return false;

@@ -241,6 +241,10 @@ impl Inbox {
         Some(taken)
     }
 
+    fn is_closed(&self) -> bool {
+        lock(&self.state).closed
+    }
+
     fn close(&self) {
         let mut state = lock(&self.state);
         state.closed = true;
@@ -277,7 +281,7 @@ impl Broker for MemoryBroker {
             self.inbox.metrics.failed(&error);
             return Err(error);
         }
-        if lock(&self.inbox.state).closed {
+        if self.inbox.is_closed() {
             return Err(BrokerError::Closed);
         }
         self.bus.publish(topic, &payload);
@@ -286,7 +290,7 @@ impl Broker for MemoryBroker {
     }
 
     fn is_connected(&self) -> bool {
-        true
+        !self.inbox.is_closed()
     }
 }
 

@@ -99,7 +99,7 @@ impl Keeper {
     /// Runs until either half of the connection is dropped.
     pub(super) async fn run(mut self, mut opens: mpsc::Receiver<Open>) {
         let mut wishes = Vec::new();
-        while !self.wire.link.table.is_closed() {
+        while !self.wire.link.is_closed() {
             if self.wire.is_broken() {
                 self.restore().await;
                 continue;
@@ -151,7 +151,7 @@ impl Keeper {
     async fn restore(&mut self) {
         let link = Arc::clone(&self.wire.link);
         link.go_down();
-        while !link.table.is_closed() {
+        while !link.is_closed() {
             if self.wire.client.connection_state() != State::Connected {
                 link.changed().await;
                 continue;
@@ -175,7 +175,7 @@ impl Wire {
 
     /// Completes when the connection of the last barrier is gone.
     async fn broken(&self) {
-        while !self.is_broken() && !self.link.table.is_closed() {
+        while !self.is_broken() && !self.link.is_closed() {
             self.link.changed().await;
         }
     }

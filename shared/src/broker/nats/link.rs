@@ -17,6 +17,7 @@ pub(super) struct Link {
     pub(super) table: Table,
     metrics: BrokerMetrics,
     gauge: ConnectionGauge,
+    closed: AtomicBool,
     /// Wakes the keeper.
     changed: Notify,
     /// The server said that it would leave.
@@ -31,6 +32,7 @@ impl Link {
             table: Table::new(metrics),
             metrics: metrics.clone(),
             gauge: ConnectionGauge::new(metrics),
+            closed: AtomicBool::new(false),
             changed: Notify::new(),
             lame_duck: AtomicBool::new(false),
             denied: AtomicBool::new(false),
@@ -70,8 +72,13 @@ impl Link {
         self.denied.load(Ordering::Relaxed)
     }
 
+    /// Whether the last barrier still holds, as far as the keeper knows.
     pub(super) fn is_up(&self) -> bool {
-        self.gauge.is_up()
+        self.gauge.is_up() && !self.is_closed()
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     pub(super) fn go_down(&self) {
@@ -94,6 +101,7 @@ impl Link {
 
     /// Ends the connection, from whichever half goes first.
     pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
         self.table.close();
         self.changed.notify_one();
     }

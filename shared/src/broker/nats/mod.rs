@@ -1,11 +1,13 @@
 //! The broker for production: core NATS, one subject per topic, so that each process receives only what it wants.
 //!
-//! This folder is the only place that knows `async_nats`. `subject` spells topics, `table` holds the subscriptions and
+//! This folder is the only place that knows `async_nats`. `address` reads the configured servers,
+//! `subject` spells topics, `table` holds the subscriptions and
 //! gathers their messages, `keeper` is the task that opens and restores them, `link` is what the parts share.
 //!
 //! async-nats reconnects by itself and sends all subscriptions anew. What it does not do, and this adapter adds: a
 //! barrier that proves a subscription, refusing to publish into a connection that is gone, and telling what was lost.
 
+mod address;
 mod keeper;
 mod link;
 mod subject;
@@ -17,9 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::connection::State;
-use async_nats::{
-    Client, ConnectErrorKind, ConnectOptions, PublishError, PublishErrorKind, ServerAddr,
-};
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, PublishError, PublishErrorKind};
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +27,7 @@ use tokio::task::coop;
 use tokio::time::timeout;
 use uuid::Uuid;
 
+use self::address::{Login, Servers};
 use self::keeper::{Keeper, OPENS_QUEUED, Open};
 use self::link::Link;
 use self::subject::Subjects;
@@ -46,7 +47,8 @@ const RECONNECT_DELAY: (Duration, Duration) = (Duration::from_millis(50), Durati
 /// How to reach NATS.
 #[derive(Clone)]
 pub struct NatsConfig {
-    /// Addresses of one cluster: `nats://host:port`, `tls://host:port`, with `user:password@` if need be. Any one that
+    /// Addresses of one cluster: `nats://host:port`, `tls://host:port`, with `user:password@` or `token@` if need
+    /// be. Any one that
     /// answers will do; the others are learnt.
     pub servers: Vec<String>,
     /// Stands before every subject; see [`is_subject_prefix`]. Fleets with different prefixes do not see each other.
@@ -94,10 +96,10 @@ pub(super) async fn connect(
     metrics: &BrokerMetrics,
 ) -> Result<BrokerConnection, BrokerError> {
     let subjects = Subjects::new(&config.subject_prefix)?;
-    let servers = parse_servers(&config.servers)?;
+    let servers = Servers::parse(&config.servers)?;
     let link = Arc::new(Link::new(metrics));
-    let client = options(config, name, Arc::clone(&link))
-        .connect(servers)
+    let client = options(config, name, Arc::clone(&link), servers.login)
+        .connect(servers.addresses)
         .await
         .map_err(|error| connect_error(&error))?;
     let barrier = subjects.barrier(&Uuid::new_v4().simple().to_string());
@@ -135,8 +137,20 @@ pub(super) async fn connect(
     Ok(BrokerConnection { broker, events })
 }
 
-fn options(config: &NatsConfig, name: &str, link: Arc<Link>) -> ConnectOptions {
-    ConnectOptions::new()
+fn options(
+    config: &NatsConfig,
+    name: &str,
+    link: Arc<Link>,
+    login: Option<Login>,
+) -> ConnectOptions {
+    let options = match login {
+        None => ConnectOptions::new(),
+        Some(Login::Token(token)) => ConnectOptions::with_token(token),
+        Some(Login::Password { user, password }) => {
+            ConnectOptions::with_user_and_password(user, password)
+        }
+    };
+    options
         .name(name)
         .connection_timeout(config.connect_timeout)
         .ping_interval(config.ping_interval)
@@ -158,19 +172,6 @@ fn reconnect_delay(attempts: usize) -> Duration {
         .saturating_mul(2_u32.saturating_pow(doublings))
         .min(longest);
     delay.mul_f64(rand::random_range(0.5..=1.0))
-}
-
-/// Names a bad address by its place: it may contain a password.
-fn parse_servers(servers: &[String]) -> Result<Vec<ServerAddr>, BrokerError> {
-    let parse = |(index, server): (usize, &String)| {
-        server.parse().map_err(|_| {
-            BrokerError::Refused(format!(
-                "NATS server address number {} is malformed",
-                index + 1
-            ))
-        })
-    };
-    servers.iter().enumerate().map(parse).collect()
 }
 
 fn connect_error(error: &async_nats::ConnectError) -> BrokerError {
@@ -201,7 +202,7 @@ impl NatsBroker {
     fn check_connected(&self) -> Result<(), BrokerError> {
         if self.is_connected() {
             Ok(())
-        } else if self.link.table.is_closed() {
+        } else if self.link.is_closed() {
             Err(BrokerError::Closed)
         } else {
             Err(BrokerError::Disconnected)

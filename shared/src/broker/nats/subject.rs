@@ -128,7 +128,7 @@ mod tests {
         fn every_name_becomes_one_token_that_leads_back_to_it(name in "(?s).{1,75}") {
             let subject = subject(&name);
             prop_assert!(is_one_token(subject.strip_prefix("flotilla.ch.").unwrap()));
-            prop_assert!(async_nats::Subject::from(subject.as_str()).is_valid());
+            prop_assert!(Subject::from(subject.as_str()).is_valid());
             prop_assert_eq!(decode(&subject), name);
         }
 

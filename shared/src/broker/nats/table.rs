@@ -192,10 +192,6 @@ impl Table {
         self.ready.listener.wake();
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        lock(&self.state).closed
-    }
-
     /// Ends all subscriptions; none can be opened any more.
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
