@@ -8,4 +8,5 @@ mod dashboard;
 mod images;
 mod monitoring;
 mod prometheus;
+mod running;
 mod tools;

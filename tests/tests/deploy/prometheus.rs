@@ -1,28 +1,18 @@
 //! A real Prometheus scrapes the compose fleet, run here as plain processes, and answers what the
 //! dashboard asks.
 
-use std::process::Stdio;
-
 use anyhow::{Context, Result, ensure};
-use flotilla_shared::protocol::Format;
 use flotilla_tests::SOON;
-use flotilla_tests::client::Client;
 use flotilla_tests::eventually::eventually;
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::process::Process;
 use flotilla_tests::service::Service;
-use flotilla_tests::token;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::AsyncWriteExt;
 
-use crate::compose::configuration;
 use crate::dashboard::{Dashboard, Query};
-use crate::tools::{at_root, read, yaml};
-
-const WORKERS: usize = 3;
-const CLIENTS: usize = 4;
-const HELLO: &str = r#""hello""#;
+use crate::running::{HELLO, WORKERS, chat, compose_fleet, connect, refused};
+use crate::tools::yaml;
 
 /// Panels whose rates are above zero while clients connect, publish and are refused.
 const HAPPENING: [&str; 8] = [
@@ -114,89 +104,6 @@ async fn the_dashboard_shows_what_happens() -> Result<()> {
         Ok(())
     })
     .await
-}
-
-#[tokio::test]
-async fn promtool_has_no_objection_to_the_metrics() -> Result<()> {
-    let fleet = Fleet::builder().start().await?;
-    for service in fleet.gateways.iter().chain(&fleet.workers) {
-        let mut promtool = tokio::process::Command::from(at_root("promtool"));
-        promtool.args(["check", "metrics"]).stdin(Stdio::piped());
-        let mut child = promtool
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let mut input = child.stdin.take().context("promtool's input")?;
-        input
-            .write_all(service.scrape().await?.text().as_bytes())
-            .await?;
-        drop(input);
-        let output = child.wait_with_output().await?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned()
-            + &String::from_utf8_lossy(&output.stderr);
-        ensure!(
-            output.status.success() && said.is_empty(),
-            "{}: {said}",
-            service.id()
-        );
-    }
-    Ok(())
-}
-
-/// The fleet with the configuration of `deploy/compose`, except for where it listens, and with
-/// workers that tell their id.
-async fn compose_fleet() -> Result<Fleet> {
-    let mut builder = Fleet::builder().workers(WORKERS);
-    let elsewhere = ["listen", "admin_listen", "broker"];
-    for (key, value) in configuration("worker")? {
-        if !elsewhere.contains(&key.as_str()) {
-            builder = builder.worker(&key, value);
-        }
-    }
-    for (key, value) in configuration("gateway")? {
-        if !elsewhere.contains(&key.as_str()) {
-            builder = builder.gateway(&key, value);
-        }
-    }
-    builder.start().await
-}
-
-/// Connects clients that all see what one of them publishes, and one that is refused.
-async fn chat(fleet: &Fleet) -> Result<Vec<Client>> {
-    let mut clients = Vec::new();
-    for number in 0..CLIENTS {
-        let mut client = connect(fleet, &format!("user-{number}")).await?;
-        client.subscribe("chat:deploy").await?;
-        clients.push(client);
-    }
-    clients[0].publish("chat:deploy", HELLO).await?;
-    for client in &mut clients {
-        assert_eq!(client.texts("chat:deploy", 1).await?, [HELLO]);
-    }
-    refused(fleet).await?;
-    Ok(clients)
-}
-
-/// Connects a user with a token by the secret that the compose fleet has by default.
-async fn connect(fleet: &Fleet, user: &str) -> Result<Client> {
-    let secret = read("deploy/compose/secrets-development/token_secret_key")?;
-    let claims = json!({"sub": user, "exp": token::seconds_from_now(SOON * 10)});
-    let token = token::sign(secret.trim(), &claims)?;
-    let dial = fleet
-        .dial()
-        .header("authorization", &format!("Bearer {token}"));
-    dial.format(Format::Json).connect("").await
-}
-
-/// Has the gateway refuse a client.
-async fn refused(fleet: &Fleet) -> Result<()> {
-    let (status, _) = fleet
-        .dial()
-        .header("authorization", "Bearer forged")
-        .refused()
-        .await?;
-    assert_eq!(status, 401);
-    Ok(())
 }
 
 /// The admin listeners of services, in order: Prometheus' `instance`.
