@@ -1,15 +1,29 @@
-//! To be written.
+//! What gateway and worker both speak.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`protocol`] | the client protocol: messages, both encodings, the table of codes |
+//! | [`channel`] | channel and namespace names |
+//! | [`websocket`] | request heads, the upgrade check, server frames, origins |
+//! | [`broker`] | the seam to the pub/sub system, its adapters, their conformance suite |
+//! | [`roster`] | who is in the fleet, and how loaded |
+//! | [`auth`] | tokens of clients, passports between the tiers |
+//! | [`config`], [`secret`] | layered configuration, secrets that do not show |
+//! | [`lifecycle`], [`limits`] | a process' phases, signals and open files |
+//! | [`metrics`], [`admin`], [`telemetry`] | what a process tells its operators |
+//!
+//! Nothing here knows a client's socket, Pingora, or what a process is for.
 
-pub mod lifecycle;
-pub mod websocket;
+pub mod admin;
 pub mod auth;
-pub mod config;
-pub mod secret;
-pub mod protocol;
 pub mod broker;
 pub mod channel;
-pub mod admin;
+pub mod config;
+pub mod lifecycle;
 pub mod limits;
 pub mod metrics;
-pub mod telemetry;
+pub mod protocol;
 pub mod roster;
+pub mod secret;
+pub mod telemetry;
+pub mod websocket;

@@ -14,7 +14,7 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{Command, Reply};
 use flotilla_shared::protocol::{DecodeError, Format, append_reply, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
-use futures_util::StreamExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -191,6 +191,9 @@ impl Connection {
         .await;
         self.arm();
         let ending = self.read(&mut socket).await;
+        self.shard.leave_all(self);
+        // The library answers a Close by itself, but only when it is asked to write. The outbox never makes it wait.
+        let _ = socket.flush().await;
         drop(socket);
         Box::pin(close(self, ending)).await;
         ending

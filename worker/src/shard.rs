@@ -128,15 +128,18 @@ impl Shard {
     /// Forgets a connection: nothing of it stays in the hub or in the list.
     pub(crate) fn detach(&self, id: u32, connection: &Connection) {
         connection.outbox().shut();
-        {
-            let session = connection.session().borrow();
-            let mut hub = self.hub.borrow_mut();
-            let now = Instant::now();
-            for channel in session.channels() {
-                hub.leave(channel, connection, now);
-            }
-        }
+        self.leave_all(connection);
         self.connections.borrow_mut().try_remove(id as usize);
+    }
+
+    /// Takes a connection out of all its channels.
+    pub(crate) fn leave_all(&self, connection: &Connection) {
+        let session = connection.session().borrow();
+        let mut hub = self.hub.borrow_mut();
+        let now = Instant::now();
+        for channel in session.channels() {
+            hub.leave(channel, connection, now);
+        }
     }
 
     /// Open connections of this shard.
