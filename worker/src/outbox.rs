@@ -223,3 +223,6 @@ impl Outbox {
         self.stalled_since.get()
     }
 }
+
+#[cfg(test)]
+mod tests;
