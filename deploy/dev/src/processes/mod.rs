@@ -1,0 +1,226 @@
+//! The fleet as real processes over NATS: children of this one, which run the same code as the two
+//! service binaries.
+//!
+//! They stay in the launcher's process group, so that a terminal's Ctrl-C reaches them, and end when
+//! the launcher does (`parent`). A child that is killed stays dead: to see what then happens is what
+//! this way of running is for.
+
+mod child;
+mod log_line;
+mod nats;
+
+use std::{
+    env,
+    io::{self, IsTerminal},
+    os::unix::process::ExitStatusExt,
+    path::PathBuf,
+    process::ExitStatus,
+    task::{self, Waker},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use flotilla_shared::lifecycle::{Lifecycle, Phase};
+use tokio::{
+    process::Command,
+    signal::unix::{Signal, SignalKind, signal},
+    time,
+};
+use toml::Table;
+
+use crate::{args::NatsServer, member::Member, settings::Settings, state::FleetDirectory};
+use child::{Child, Ended, Ends};
+
+/// How long killed children are waited for.
+const KILL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A fleet of child processes. They end soon after this is dropped.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    /// Workers and the gateway.
+    services: Vec<Child>,
+    /// A NATS server of this fleet's own.
+    nats: Option<Child>,
+    ends: Ends,
+    /// The command that starts each child again, by the child's name.
+    commands: Vec<(String, String)>,
+    members: Vec<Member>,
+    interrupts: Signal,
+    log: tracing::Level,
+}
+
+impl Processes {
+    /// Starts NATS if it has to be, then `workers` workers and the gateway.
+    ///
+    /// # Errors
+    /// When one of them does not come up.
+    pub(crate) async fn start(
+        settings: &Settings,
+        workers: u16,
+        nats: NatsServer,
+        directory: &FleetDirectory,
+    ) -> Result<Self> {
+        let mut fleet = Self {
+            services: Vec::new(),
+            nats: None,
+            ends: Ends::new(),
+            commands: Vec::new(),
+            members: Vec::new(),
+            interrupts: signal(SignalKind::interrupt())?,
+            log: settings.log,
+        };
+        let url = match nats {
+            NatsServer::Running(url) => url,
+            NatsServer::Started(program) => fleet.start_nats(program, directory).await?,
+        };
+        let mut starting = Vec::new();
+        for index in 1..=workers {
+            let name = format!("worker-{index}");
+            let table = settings.worker(&name, Some(&url));
+            starting.push(fleet.start_service("worker", name, &table, directory)?);
+        }
+        let table = settings.gateway(Some(&url));
+        starting.push(fleet.start_service("gateway", "gateway".to_owned(), &table, directory)?);
+        for child in starting {
+            fleet.up(child).await?;
+        }
+        Ok(fleet)
+    }
+
+    /// The workers, then the gateway.
+    pub(crate) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    async fn start_nats(
+        &mut self,
+        program: Option<PathBuf>,
+        directory: &FleetDirectory,
+    ) -> Result<String> {
+        let program = nats::find(program.as_deref(), env::var_os("PATH").as_deref())?;
+        let files = directory.subdirectory("nats")?;
+        let command = nats::command(&program, &files)?;
+        self.nats = Some(Child::start("nats", command, self.log, &mut self.ends)?);
+        let server = nats::listening(&files).await?;
+        self.commands
+            .push(("nats".to_owned(), server.command(&program)));
+        Ok(server.url)
+    }
+
+    fn start_service(
+        &mut self,
+        kind: &str,
+        name: String,
+        settings: &Table,
+        directory: &FleetDirectory,
+    ) -> Result<Child> {
+        let config = directory.write(&format!("{name}.toml"), &toml::to_string(settings)?)?;
+        let program = env::current_exe().context("the path of this program")?;
+        let mut command = Command::new(&program);
+        command
+            .arg(kind)
+            .arg("--exit-with-parent")
+            .arg("--config")
+            .arg(&config);
+        // A variable that is meant for some other service must not change this fleet.
+        for (variable, _) in env::vars_os() {
+            if variable.to_string_lossy().starts_with("FLOTILLA_") {
+                command.env_remove(variable);
+            }
+        }
+        let child = Child::start(&name, command, self.log, &mut self.ends)?;
+        let again = format!(
+            "{} {kind} --config {} --set log.format=text",
+            program.display(),
+            config.display()
+        );
+        self.commands.push((name, again));
+        Ok(child)
+    }
+
+    async fn up(&mut self, mut child: Child) -> Result<()> {
+        let admin = child.listening().await?;
+        self.members.push(Member {
+            name: child.name().to_owned(),
+            pid: Some(child.pid()),
+            admin,
+        });
+        self.services.push(child);
+        Ok(())
+    }
+
+    /// Reports children that end until the fleet is to drain, then has all of them drain and end.
+    ///
+    /// # Errors
+    /// When no child is left.
+    pub(crate) async fn run(mut self, lifecycle: &Lifecycle) -> Result<()> {
+        loop {
+            tokio::select! {
+                ended = self.ends.join_next() => match ended {
+                    Some(ended) => self.report(&ended??),
+                    None => bail!("every process of the fleet has ended"),
+                },
+                () = lifecycle.wait_for(Phase::Draining) => break,
+            }
+        }
+        let drained = self.drain(lifecycle).await;
+        self.kill().await;
+        drained
+    }
+
+    fn report(&self, ended: &Ended) {
+        let Ended { name, status } = ended;
+        eprintln!("{name} {}", in_words(*status));
+        if let Some((_, command)) = self.commands.iter().find(|(known, _)| known == name) {
+            eprintln!("  start it again with: {command}");
+        }
+    }
+
+    async fn drain(&mut self, lifecycle: &Lifecycle) -> Result<()> {
+        if !self.told_by_terminal() {
+            self.services.iter().for_each(Child::terminate);
+        }
+        let all_ended = async {
+            while let Some(ended) = self.ends.join_next().await {
+                let ended = ended??;
+                self.services.retain(|service| service.name() != ended.name);
+                if self.services.is_empty() {
+                    break;
+                }
+            }
+            anyhow::Ok(())
+        };
+        let deadline = lifecycle.deadline().unwrap_or_else(time::Instant::now);
+        tokio::select! {
+            ended = all_ended => ended,
+            () = time::sleep_until(deadline) => Ok(()),
+            () = lifecycle.wait_for(Phase::Stopped) => Ok(()),
+        }
+    }
+
+    /// Ends every child that is left and sees it gone.
+    async fn kill(mut self) {
+        self.services.clear();
+        self.nats = None;
+        let all_ended = async { while self.ends.join_next().await.is_some() {} };
+        // Whoever is not gone by then dies on its own time.
+        let _ = time::timeout(KILL_TIMEOUT, all_ended).await;
+    }
+
+    /// Whether the signal that ends the fleet was typed on a terminal, which sends it to the whole
+    /// process group. A second one would have the children stop at once.
+    fn told_by_terminal(&mut self) -> bool {
+        let interrupted = self
+            .interrupts
+            .poll_recv(&mut task::Context::from_waker(Waker::noop()));
+        interrupted.is_ready() && io::stdin().is_terminal()
+    }
+}
+
+fn in_words(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("has ended with exit code {code}"),
+        (None, Some(signal)) => format!("was killed by signal {signal}"),
+        (None, None) => "has ended".to_owned(),
+    }
+}

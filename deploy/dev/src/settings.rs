@@ -1,0 +1,124 @@
+//! The configuration of each process of the fleet: a profile, plus what only the launcher knows.
+//!
+//! The same settings serve both ways of running: in one process they become a service's
+//! configuration directly, and a child process reads them from a file.
+
+use flotilla_shared::secret::Secret;
+use toml::{Table, Value};
+
+use crate::{demo, ports::loopback, profile::Profile};
+
+/// How long a process may drain. Short: a developer waits for it.
+const DRAIN_TIMEOUT: &str = "1s";
+
+/// The path of the gateway's WebSocket endpoint; SDK users know it.
+pub(crate) const WEBSOCKET_PATH: &str = "/connection/websocket";
+
+/// What all processes of one fleet have in common.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The chosen built-in configuration.
+    pub(crate) profile: Profile,
+    /// What clients' tokens are signed with.
+    pub(crate) token_secret: Secret,
+    /// What the gateway signs passports with.
+    pub(crate) passport_secret: Secret,
+    /// The gateway's port.
+    pub(crate) port: u16,
+    /// The demo page's port.
+    pub(crate) demo_port: u16,
+    /// How much the processes log.
+    pub(crate) log: tracing::Level,
+}
+
+impl Settings {
+    /// Where clients connect.
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}{WEBSOCKET_PATH}", loopback(self.port))
+    }
+
+    /// The worker called `name`, over the NATS server at `nats` or else over memory.
+    pub(crate) fn worker(&self, name: &str, nats: Option<&str>) -> Table {
+        let mut table = self.profile.worker.clone();
+        put(&mut table, "id", name);
+        put(&mut table, "listen", loopback(0).to_string());
+        // Enough to see that clients on several shards of a worker are served.
+        put(&mut table, "shards", 2);
+        // A person at a command line answers pings by hand.
+        put(&mut table, "client.pong_timeout", "20s");
+        put(&mut table, "client.expose_node", true);
+        put(
+            &mut table,
+            "client.token.hmac_secret_key",
+            self.token_secret.expose(),
+        );
+        put(&mut table, "drain.settle", "0s");
+        put(&mut table, "drain.window", "500ms");
+        self.put_common(&mut table, nats);
+        table
+    }
+
+    /// The gateway, which finds the workers over the NATS server at `nats` or else over memory.
+    pub(crate) fn gateway(&self, nats: Option<&str>) -> Table {
+        let mut table = self.profile.gateway.clone();
+        put(&mut table, "listen", loopback(self.port).to_string());
+        put(&mut table, "path", WEBSOCKET_PATH);
+        put(
+            &mut table,
+            "allowed_origins",
+            demo::origins(self.demo_port).to_vec(),
+        );
+        put(
+            &mut table,
+            "identity.token.hmac_secret_key",
+            self.token_secret.expose(),
+        );
+        // Everybody comes from the same address here, and several tabs should see several workers.
+        put(&mut table, "sticky", vec!["user"]);
+        put(&mut table, "pool.workers", Vec::<String>::new());
+        put(&mut table, "pool.roster", true);
+        put(&mut table, "drain.lame_duck", "0s");
+        self.put_common(&mut table, nats);
+        table
+    }
+
+    fn put_common(&self, table: &mut Table, nats: Option<&str>) {
+        put(table, "admin_listen", loopback(0).to_string());
+        // A machine for development seldom allows the open files that the default wants.
+        put(table, "connections_max", 5_000);
+        put(table, "passport.secret_key", self.passport_secret.expose());
+        put(table, "drain.timeout", DRAIN_TIMEOUT);
+        // The launcher reads the children's logs: it needs the line that tells where they listen.
+        put(
+            table,
+            "log.level",
+            self.log
+                .max(tracing::Level::INFO)
+                .to_string()
+                .to_lowercase(),
+        );
+        put(table, "log.format", "json");
+        match nats {
+            Some(url) => {
+                put(table, "broker.kind", "nats");
+                put(table, "broker.nats.servers", vec![url]);
+            }
+            None => put(table, "broker.kind", "memory"),
+        }
+    }
+}
+
+/// Sets the value at a dotted `key`, in tables that are made where there are none.
+fn put(table: &mut Table, key: &str, value: impl Into<Value>) {
+    let Some((head, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value.into());
+        return;
+    };
+    let inner = table.entry(head).or_insert_with(|| Table::new().into());
+    if !inner.is_table() {
+        *inner = Table::new().into();
+    }
+    if let Some(inner) = inner.as_table_mut() {
+        put(inner, rest, value);
+    }
+}
