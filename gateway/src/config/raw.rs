@@ -1,0 +1,244 @@
+//! The gateway's configuration as it is written: names, types and defaults, nothing more.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use flotilla_shared::auth::{PassportOptions, TokenOptions};
+use flotilla_shared::broker::BrokerOptions;
+use flotilla_shared::config::duration;
+use flotilla_shared::telemetry::LogOptions;
+use serde::{Deserialize, Serialize};
+
+/// Everything that can be configured.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawConfig {
+    /// Where clients connect without TLS. Port 0: a free one.
+    pub listen: SocketAddr,
+    /// Where clients connect with TLS.
+    pub tls: RawTls,
+    /// Where metrics and health are.
+    pub admin_listen: SocketAddr,
+    /// The path of the WebSocket endpoint.
+    pub path: String,
+    /// Pages that may connect besides those of the gateway's own host: origins such as
+    /// `https://example.com` or `https://*.example.com`, or `*`.
+    pub allowed_origins: Vec<String>,
+    /// How clients are identified.
+    pub identity: RawIdentity,
+    /// What passports are signed with. Without a key, workers are told nothing about the client.
+    pub passport: PassportOptions,
+    /// Which workers there are.
+    pub pool: RawPool,
+    /// What brings a client back to the same worker, the first that is present: `user`,
+    /// `cookie:NAME`, `header:NAME`, `query:NAME`, `address`. With none of them: any worker.
+    pub sticky: Vec<String>,
+    /// Headers of the client that workers get besides `Host`, `Origin`, `User-Agent` and
+    /// `Sec-WebSocket-Protocol`.
+    pub forward_headers: Vec<String>,
+    /// Where the roster of workers is.
+    pub broker: BrokerOptions,
+    /// Most client connections. Fewer when the system allows fewer open files.
+    pub connections_max: u64,
+    /// Most clients that have not been answered yet.
+    pub handshakes_max: usize,
+    /// Time a client has to send its request head.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// A connection one of whose sockets takes nothing for this long, although something waits, is
+    /// ended.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// Time that both sides have after a Close frame.
+    #[serde(with = "duration")]
+    pub close_timeout: Duration,
+    /// How a client is answered that nobody can take at the moment.
+    pub overload_response: OverloadResponse,
+    /// How the gateway leaves.
+    pub drain: RawDrain,
+    /// What is logged, and how.
+    pub log: LogOptions,
+}
+
+impl Default for RawConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
+            tls: RawTls::default(),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 9100)),
+            path: "/connection/websocket".to_owned(),
+            allowed_origins: Vec::new(),
+            identity: RawIdentity::default(),
+            passport: PassportOptions::default(),
+            pool: RawPool::default(),
+            sticky: vec!["user".to_owned(), "address".to_owned()],
+            forward_headers: Vec::new(),
+            broker: BrokerOptions::default(),
+            connections_max: 100_000,
+            handshakes_max: 8192,
+            head_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            close_timeout: Duration::from_secs(5),
+            overload_response: OverloadResponse::default(),
+            drain: RawDrain::default(),
+            log: LogOptions::default(),
+        }
+    }
+}
+
+/// How a client is answered that nobody can take at the moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverloadResponse {
+    /// 503 with `Retry-After`. Costs the least; a page cannot see it.
+    #[default]
+    Http,
+    /// The upgrade, then a Close frame with code 1013, which a page can see.
+    Websocket,
+}
+
+/// Options named `tls.*`. All of them or none.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawTls {
+    /// Where clients connect. Port 0: a free one.
+    pub listen: Option<SocketAddr>,
+    /// The certificate and those between it and the root, in PEM.
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Options named `identity.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawIdentity {
+    /// Whether every client needs a token.
+    pub mode: IdentityMode,
+    /// How tokens are verified. Without a key, the gateway does not look for tokens.
+    pub token: TokenOptions,
+    /// Take a token from `Authorization: Bearer`.
+    pub authorization: bool,
+    /// Take a token from an entry `bearer.TOKEN` of `Sec-WebSocket-Protocol`.
+    pub subprotocol: bool,
+    /// Take a token from this cookie.
+    pub cookie_name: Option<String>,
+    /// Take a token from this query parameter. Addresses are logged in many places: use it for
+    /// short-lived tokens only.
+    pub query_parameter: Option<String>,
+}
+
+impl Default for RawIdentity {
+    fn default() -> Self {
+        Self {
+            mode: IdentityMode::default(),
+            token: TokenOptions::default(),
+            authorization: true,
+            subprotocol: true,
+            cookie_name: None,
+            query_parameter: None,
+        }
+    }
+}
+
+/// Whether every client needs a token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityMode {
+    /// A client without a token is passed on, and the worker decides.
+    #[default]
+    Optional,
+    /// A client without a token is refused.
+    Required,
+}
+
+/// Options named `pool.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawPool {
+    /// Workers by `host:port`.
+    pub workers: Vec<String>,
+    /// Whether to also take workers that announce themselves through the broker.
+    pub roster: bool,
+    /// How far above its even share of connections a worker may be before its clients go to
+    /// another; 1 would spread evenly, at the price of stickiness.
+    pub load_factor: f64,
+    /// Most workers that are tried for one client.
+    pub tries: usize,
+    /// Time that a connection to a worker may take.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Time that a worker has to answer the handshake.
+    #[serde(with = "duration")]
+    pub handshake_timeout: Duration,
+    /// How long a worker that could not be reached is passed over.
+    #[serde(with = "duration")]
+    pub ejection: Duration,
+    /// How workers are watched.
+    pub health_check: RawHealthCheck,
+}
+
+impl Default for RawPool {
+    fn default() -> Self {
+        Self {
+            workers: vec!["127.0.0.1:8001".to_owned()],
+            roster: false,
+            load_factor: 1.25,
+            tries: 3,
+            connect_timeout: Duration::from_secs(1),
+            handshake_timeout: Duration::from_secs(5),
+            ejection: Duration::from_secs(5),
+            health_check: RawHealthCheck::default(),
+        }
+    }
+}
+
+/// Options named `pool.health_check.*`: the gateway connects to each worker now and then.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawHealthCheck {
+    /// Time between two checks of a worker.
+    #[serde(with = "duration")]
+    pub interval: Duration,
+    /// Time that a check may take.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+    /// Checks that have to fail in a row before a worker is unhealthy.
+    pub failures: usize,
+    /// Checks that have to pass in a row before it is healthy again.
+    pub successes: usize,
+}
+
+impl Default for RawHealthCheck {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(2),
+            timeout: Duration::from_secs(1),
+            failures: 2,
+            successes: 1,
+        }
+    }
+}
+
+/// Options named `drain.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawDrain {
+    /// How long clients are still taken after the gateway has said that it is not ready: until
+    /// whatever is in front of it has noticed. At most half of `drain.timeout`.
+    #[serde(with = "duration")]
+    pub lame_duck: Duration,
+    /// How long the gateway may take to leave, everything included.
+    #[serde(with = "duration")]
+    pub timeout: Duration,
+}
+
+impl Default for RawDrain {
+    fn default() -> Self {
+        Self {
+            lame_duck: Duration::from_secs(5),
+            timeout: Duration::from_secs(30),
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Answers the client's request: 101 or a refusal.
+
+use std::time::Duration;
+
+use flotilla_shared::websocket::{Upgrade, switching_protocols};
+use pingora::protocols::Stream;
+use tokio::io::{AsyncWriteExt, Result};
+use tokio::time::timeout;
+
+use crate::config::OverloadResponse;
+use crate::error::Refusal;
+use crate::identify::is_bearer;
+use crate::socket::see_off;
+use crate::upstream::Upstream;
+
+/// How long a client that is refused may take to read that and go.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The subprotocol to tell the client: the worker's choice. A client that offered nothing but its
+/// token gets that back, because browsers fail a connection that selects none of what they offered.
+pub(super) fn selected<'a>(upstream: &'a Upstream, upgrade: &'a Upgrade) -> Option<&'a str> {
+    let echo = || {
+        let only_bearer = upgrade.protocols.iter().all(|protocol| is_bearer(protocol));
+        upgrade.protocols.first().filter(|_| only_bearer)
+    };
+    upstream.protocol.as_ref().or_else(echo).map(String::as_str)
+}
+
+/// Sends the 101. Whether that worked, within the limit.
+pub(super) async fn switch(
+    client: &mut Stream,
+    upgrade: &Upgrade,
+    protocol: Option<&str>,
+    limit: Duration,
+) -> bool {
+    let answer = switching_protocols(&upgrade.key, protocol);
+    matches!(timeout(limit, send(client, &answer)).await, Ok(Ok(())))
+}
+
+/// Sends the refusal, and waits a little until the client has read it.
+pub(super) async fn refuse(
+    mut client: Stream,
+    upgrade: Option<&Upgrade>,
+    refusal: &Refusal,
+    overload_response: OverloadResponse,
+) {
+    let as_websocket = upgrade
+        .filter(|_| refusal.is_overload() && overload_response == OverloadResponse::Websocket);
+    let answer = match as_websocket {
+        Some(upgrade) => {
+            let protocol = upgrade.protocols.first().map(String::as_str);
+            let mut answer = switching_protocols(&upgrade.key, protocol);
+            answer.extend_from_slice(&refusal.close());
+            answer.into()
+        }
+        None => refusal.response(),
+    };
+    let deliver = async {
+        if send(&mut client, &answer).await.is_ok() {
+            see_off(&mut client).await;
+        }
+    };
+    let _ = timeout(REFUSAL_TIMEOUT, deliver).await;
+}
+
+async fn send(client: &mut Stream, bytes: &[u8]) -> Result<()> {
+    client.write_all(bytes).await?;
+    client.flush().await
+}

@@ -1,0 +1,264 @@
+//! Why a request is not upgraded: the only mapping of such failures to an HTTP status, to what the
+//! client may read, and to a metric label.
+
+use std::borrow::Cow;
+
+use flotilla_shared::auth::TokenError;
+use flotilla_shared::websocket::{HeadError, UpgradeError, close_frame, refusal};
+use thiserror::Error;
+
+/// WebSocket close code for "try again later", registered with IANA.
+const TRY_AGAIN_LATER: u16 = 1013;
+
+/// Seconds that a client is told to wait, at least and at most: spread, so that those refused
+/// together do not come back together.
+const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
+
+/// Why a request is not upgraded.
+#[derive(Debug, Error)]
+pub(crate) enum Refusal {
+    /// Not HTTP, or too much of it.
+    #[error(transparent)]
+    Head(#[from] HeadError),
+    /// Not a valid WebSocket handshake.
+    #[error(transparent)]
+    Upgrade(#[from] UpgradeError),
+    /// The head did not arrive in time.
+    #[error("the request took too long")]
+    Timeout,
+    /// Not the path of the WebSocket endpoint.
+    #[error("nothing is here")]
+    NotFound,
+    /// The web page that asks is not allowed to.
+    #[error("header Origin names an origin that may not connect")]
+    Origin,
+    /// A token is required, and there is none.
+    #[error("a token is required")]
+    TokenMissing,
+    /// There is a token, which is not accepted.
+    #[error("the token is {}", if matches!(.0, TokenError::Expired) { "expired" } else { "invalid" })]
+    Token(TokenError),
+    /// The gateway has as many connections as it may have.
+    #[error("too many connections")]
+    Capacity,
+    /// The gateway is leaving.
+    #[error("the gateway is shutting down")]
+    Draining,
+    /// No worker takes the connection.
+    #[error("no worker is available")]
+    NoWorker,
+    /// The worker refused the client; its answer, as it came.
+    #[error("refused by the worker")]
+    Worker(Vec<u8>),
+}
+
+/// What a refusal is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RefusalKind {
+    BadRequest,
+    UpgradeUnsupported,
+    Timeout,
+    NotFound,
+    Origin,
+    AuthMissing,
+    AuthInvalid,
+    AuthExpired,
+    Capacity,
+    Draining,
+    NoWorker,
+    RefusedByWorker,
+}
+
+impl RefusalKind {
+    pub(crate) const ALL: [Self; 12] = [
+        Self::BadRequest,
+        Self::UpgradeUnsupported,
+        Self::Timeout,
+        Self::NotFound,
+        Self::Origin,
+        Self::AuthMissing,
+        Self::AuthInvalid,
+        Self::AuthExpired,
+        Self::Capacity,
+        Self::Draining,
+        Self::NoWorker,
+        Self::RefusedByWorker,
+    ];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::UpgradeUnsupported => "upgrade_unsupported",
+            Self::Timeout => "timeout",
+            Self::NotFound => "not_found",
+            Self::Origin => "origin",
+            Self::AuthMissing => "auth_missing",
+            Self::AuthInvalid => "auth_invalid",
+            Self::AuthExpired => "auth_expired",
+            Self::Capacity => "capacity",
+            Self::Draining => "draining",
+            Self::NoWorker => "no_worker",
+            Self::RefusedByWorker => "refused_by_worker",
+        }
+    }
+}
+
+impl Refusal {
+    /// What it is counted as.
+    pub(crate) fn kind(&self) -> RefusalKind {
+        match self {
+            Self::Upgrade(error) if error.status() == 426 => RefusalKind::UpgradeUnsupported,
+            Self::Head(_) | Self::Upgrade(_) => RefusalKind::BadRequest,
+            Self::Timeout => RefusalKind::Timeout,
+            Self::NotFound => RefusalKind::NotFound,
+            Self::Origin => RefusalKind::Origin,
+            Self::TokenMissing => RefusalKind::AuthMissing,
+            Self::Token(TokenError::Expired) => RefusalKind::AuthExpired,
+            Self::Token(_) => RefusalKind::AuthInvalid,
+            Self::Capacity => RefusalKind::Capacity,
+            Self::Draining => RefusalKind::Draining,
+            Self::NoWorker => RefusalKind::NoWorker,
+            Self::Worker(_) => RefusalKind::RefusedByWorker,
+        }
+    }
+
+    /// Whether the client did nothing wrong and should come back.
+    pub(crate) fn is_overload(&self) -> bool {
+        matches!(self, Self::Capacity | Self::Draining | Self::NoWorker)
+    }
+
+    /// The whole HTTP answer.
+    pub(crate) fn response(&self) -> Cow<'_, [u8]> {
+        let answer = |status, extra: &[(&str, String)]| refusal(status, &self.to_string(), extra);
+        let challenge = |error: &str| [("WWW-Authenticate", format!("Bearer{error}"))];
+        let response = match self {
+            Self::Head(error) => answer(error.status(), &[]),
+            Self::Upgrade(error) => error.response(),
+            Self::Timeout => answer(408, &[]),
+            Self::NotFound => answer(404, &[]),
+            Self::Origin => answer(403, &[]),
+            // RFC 6750 §3.
+            Self::TokenMissing => answer(401, &challenge("")),
+            Self::Token(_) => answer(401, &challenge(" error=\"invalid_token\"")),
+            Self::Capacity | Self::Draining | Self::NoWorker => {
+                let seconds = rand::random_range(RETRY_AFTER_SECONDS);
+                answer(503, &[("Retry-After", seconds.to_string())])
+            }
+            Self::Worker(answer) => return Cow::Borrowed(answer),
+        };
+        Cow::Owned(response)
+    }
+
+    /// For clients that cannot see HTTP answers (browsers): the Close frame that says to come back,
+    /// after a 101.
+    pub(crate) fn close(&self) -> bytes::Bytes {
+        close_frame(TRY_AGAIN_LATER, &self.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_says_its_status_and_reason() {
+        let check = |refusal: Refusal, status: u16, kind: RefusalKind, text: &str| {
+            let response = String::from_utf8(refusal.response().into_owned()).unwrap();
+            assert!(
+                response.starts_with(&format!("HTTP/1.1 {status} ")),
+                "{response}"
+            );
+            assert!(
+                response.ends_with(&format!("\r\n\r\n{text}\n")),
+                "{response}"
+            );
+            assert_eq!(refusal.kind(), kind);
+        };
+        use RefusalKind as Kind;
+        check(
+            HeadError::Malformed.into(),
+            400,
+            Kind::BadRequest,
+            "the request head is malformed",
+        );
+        check(
+            UpgradeError::Repeated("Host").into(),
+            400,
+            Kind::BadRequest,
+            "header Host must not be repeated",
+        );
+        check(
+            UpgradeError::Version.into(),
+            426,
+            Kind::UpgradeUnsupported,
+            "Sec-WebSocket-Version must be 13",
+        );
+        check(
+            Refusal::Timeout,
+            408,
+            Kind::Timeout,
+            "the request took too long",
+        );
+        check(Refusal::NotFound, 404, Kind::NotFound, "nothing is here");
+        check(
+            Refusal::Origin,
+            403,
+            Kind::Origin,
+            "header Origin names an origin that may not connect",
+        );
+        check(
+            Refusal::TokenMissing,
+            401,
+            Kind::AuthMissing,
+            "a token is required",
+        );
+        check(
+            Refusal::Token(TokenError::Expired),
+            401,
+            Kind::AuthExpired,
+            "the token is expired",
+        );
+        check(
+            Refusal::Token(TokenError::Signature),
+            401,
+            Kind::AuthInvalid,
+            "the token is invalid",
+        );
+        check(
+            Refusal::Capacity,
+            503,
+            Kind::Capacity,
+            "too many connections",
+        );
+        check(
+            Refusal::Draining,
+            503,
+            Kind::Draining,
+            "the gateway is shutting down",
+        );
+        check(
+            Refusal::NoWorker,
+            503,
+            Kind::NoWorker,
+            "no worker is available",
+        );
+    }
+
+    #[test]
+    fn those_who_may_come_back_are_told_when() {
+        for refusal in [Refusal::Capacity, Refusal::Draining, Refusal::NoWorker] {
+            assert!(refusal.is_overload());
+            let response = String::from_utf8(refusal.response().into_owned()).unwrap();
+            let (_, after) = response.split_once("\r\nRetry-After: ").unwrap();
+            let seconds: u32 = after.split_once("\r\n").unwrap().0.parse().unwrap();
+            assert!(RETRY_AFTER_SECONDS.contains(&seconds));
+            assert_eq!(&refusal.close()[2..4], 1013_u16.to_be_bytes());
+        }
+    }
+
+    #[test]
+    fn a_workers_answer_is_passed_on_as_it_came() {
+        let answer = b"HTTP/1.1 418 \r\n\r\n".to_vec();
+        assert_eq!(&*Refusal::Worker(answer.clone()).response(), answer);
+    }
+}

@@ -1,0 +1,394 @@
+//! What the gateway measures, under the names that dashboards and alerts use.
+//!
+//! Every series of a closed set of labels exists from the start, at zero. Gauges move through
+//! guards, so that they cannot miss a way out. What is known of the workers is read from the pool
+//! at the moment of a scrape: a worker that has left takes its series along.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry,
+};
+use tokio::time::Instant;
+
+use crate::error::RefusalKind;
+use crate::identify::Verdict;
+use crate::relay::{Initiator, Outcome, Reason, Traffic};
+use crate::route::{Decision, Pool, WorkerState};
+use crate::upstream::FailureKind;
+
+/// From a handshake on the same host to one that waits for its last worker.
+const HANDSHAKE_BUCKETS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+/// From a page that is closed at once to one that stays open for a day.
+const CONNECTION_BUCKETS: &[f64] = &[
+    1.0, 10.0, 60.0, 300.0, 1800.0, 3600.0, 10_800.0, 28_800.0, 86_400.0,
+];
+
+/// The metrics of one gateway.
+#[derive(Clone)]
+pub(crate) struct Metrics {
+    connections: IntGaugeVec,
+    connections_limit: IntGauge,
+    handshakes_in_flight: IntGauge,
+    connections_opened: IntCounter,
+    connections_closed: IntCounterVec,
+    handshakes_rejected: IntCounterVec,
+    handshake_duration: HistogramVec,
+    connection_duration: Histogram,
+    jwt_verifications: IntCounterVec,
+    bytes: IntCounterVec,
+    routing_decisions: IntCounterVec,
+    upstream_connect_duration: Histogram,
+    upstream_connect_errors: IntCounterVec,
+    draining: IntGauge,
+    drain_remaining: IntGauge,
+}
+
+impl Metrics {
+    /// Registers all of them.
+    pub(crate) fn register(registry: &Registry, pool: Arc<Pool>) -> prometheus::Result<Self> {
+        let add = Adder { registry };
+        let metrics = Self {
+            connections: add.gauges(
+                "connections",
+                "Client connections that are being relayed.",
+                &["listener", "tls"],
+            )?,
+            connections_limit: add.gauge(
+                "connections_limit",
+                "Most connections that are relayed at the same time.",
+            )?,
+            handshakes_in_flight: add.gauge(
+                "handshakes_in_flight",
+                "Clients that are connected and have not been answered yet.",
+            )?,
+            connections_opened: add.counter(
+                "connections_opened_total",
+                "Connections that were upgraded.",
+            )?,
+            connections_closed: add.counters(
+                "connections_closed_total",
+                "Connections that ended, by who ended them and why.",
+                &["initiator", "reason"],
+            )?,
+            handshakes_rejected: add.counters(
+                "handshakes_rejected_total",
+                "Requests that were not upgraded.",
+                &["reason"],
+            )?,
+            handshake_duration: add.histograms(
+                "handshake_duration_seconds",
+                "From the first byte expected to the answer.",
+                HANDSHAKE_BUCKETS,
+                &["result"],
+            )?,
+            connection_duration: add.histogram(
+                "connection_duration_seconds",
+                "How long connections lasted.",
+                CONNECTION_BUCKETS,
+            )?,
+            jwt_verifications: add.counters(
+                "jwt_verifications_total",
+                "Tokens verified at the edge.",
+                &["result"],
+            )?,
+            bytes: add.counters(
+                "bytes_total",
+                "Bytes relayed: in from clients, out to clients.",
+                &["direction"],
+            )?,
+            routing_decisions: add.counters(
+                "routing_decisions_total",
+                "How workers came to be chosen.",
+                &["outcome"],
+            )?,
+            upstream_connect_duration: add.histogram(
+                "upstream_connect_duration_seconds",
+                "From the choice of a worker to its 101.",
+                HANDSHAKE_BUCKETS,
+            )?,
+            upstream_connect_errors: add.counters(
+                "upstream_connect_errors_total",
+                "Workers that did not take a connection.",
+                &["reason"],
+            )?,
+            draining: add.gauge("draining", "1 while the gateway drains, else 0.")?,
+            drain_remaining: add.gauge(
+                "drain_remaining_connections",
+                "Connections that a drain still has to end.",
+            )?,
+        };
+        registry.register(Box::new(WorkerCollector::new(pool)?))?;
+        metrics.create_series();
+        Ok(metrics)
+    }
+
+    fn create_series(&self) {
+        for (listener, tls) in [(PLAIN, "false"), (TLS, "true")] {
+            let _ = self.connections.with_label_values(&[listener, tls]);
+        }
+        for initiator in Initiator::ALL {
+            for reason in Reason::ALL {
+                let labels = [initiator.label(), reason.label()];
+                let _ = self.connections_closed.with_label_values(&labels);
+            }
+        }
+        for kind in RefusalKind::ALL {
+            let _ = self.handshakes_rejected.with_label_values(&[kind.label()]);
+        }
+        for result in [ACCEPTED, REJECTED] {
+            let _ = self.handshake_duration.with_label_values(&[result]);
+        }
+        for verdict in Verdict::ALL {
+            let _ = self.jwt_verifications.with_label_values(&[verdict.label()]);
+        }
+        for decision in Decision::ALL {
+            let _ = self
+                .routing_decisions
+                .with_label_values(&[decision.label()]);
+        }
+        for kind in FailureKind::ALL {
+            let _ = self
+                .upstream_connect_errors
+                .with_label_values(&[kind.label()]);
+        }
+        let _ = self.traffic();
+    }
+
+    /// Where relayed bytes are counted.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic {
+            inbound: self.bytes.with_label_values(&["in"]),
+            outbound: self.bytes.with_label_values(&["out"]),
+        }
+    }
+
+    pub(crate) fn limit_connections(&self, limit: u64) {
+        self.connections_limit
+            .set(limit.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// A client is connected; over when the guard is dropped.
+    pub(crate) fn handshake(&self) -> Gauged {
+        Gauged::up(&self.handshakes_in_flight)
+    }
+
+    /// A connection is relayed; over when the guard is dropped.
+    pub(crate) fn connection(&self, is_tls: bool) -> Gauged {
+        self.connections_opened.inc();
+        let labels = if is_tls {
+            [TLS, "true"]
+        } else {
+            [PLAIN, "false"]
+        };
+        Gauged::up(&self.connections.with_label_values(&labels))
+    }
+
+    pub(crate) fn closed(&self, outcome: Outcome, lasted: Duration) {
+        let labels = [outcome.initiator.label(), outcome.reason.label()];
+        self.connections_closed.with_label_values(&labels).inc();
+        self.connection_duration.observe(lasted.as_secs_f64());
+    }
+
+    pub(crate) fn accepted(&self, since: Instant) {
+        let seconds = since.elapsed().as_secs_f64();
+        self.handshake_duration
+            .with_label_values(&[ACCEPTED])
+            .observe(seconds);
+    }
+
+    pub(crate) fn rejected(&self, kind: RefusalKind, since: Instant) {
+        let seconds = since.elapsed().as_secs_f64();
+        self.handshakes_rejected
+            .with_label_values(&[kind.label()])
+            .inc();
+        self.handshake_duration
+            .with_label_values(&[REJECTED])
+            .observe(seconds);
+    }
+
+    pub(crate) fn verified(&self, verdict: Verdict) {
+        self.jwt_verifications
+            .with_label_values(&[verdict.label()])
+            .inc();
+    }
+
+    pub(crate) fn routed(&self, decision: Decision) {
+        self.routing_decisions
+            .with_label_values(&[decision.label()])
+            .inc();
+    }
+
+    pub(crate) fn upstream_connected(&self, since: Instant) {
+        self.upstream_connect_duration
+            .observe(since.elapsed().as_secs_f64());
+    }
+
+    pub(crate) fn upstream_failed(&self, kind: FailureKind) {
+        self.upstream_connect_errors
+            .with_label_values(&[kind.label()])
+            .inc();
+    }
+
+    pub(crate) fn draining(&self, remaining: usize) {
+        self.draining.set(1);
+        self.drain_remaining
+            .set(remaining.try_into().unwrap_or(i64::MAX));
+    }
+}
+
+const PLAIN: &str = "plain";
+const TLS: &str = "tls";
+const ACCEPTED: &str = "accepted";
+const REJECTED: &str = "rejected";
+
+/// Raises a gauge by one until it is dropped.
+pub(crate) struct Gauged(IntGauge);
+
+impl Gauged {
+    fn up(gauge: &IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Gauged {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Creates metrics in a registry.
+struct Adder<'a> {
+    registry: &'a Registry,
+}
+
+impl Adder<'_> {
+    fn add<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
+        self.registry.register(Box::new(metric.clone()))?;
+        Ok(metric)
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+        self.add(IntGauge::with_opts(options(name, help))?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(options(name, help), labels)?)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
+        self.add(IntCounter::with_opts(options(name, help))?)
+    }
+
+    fn counters(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<IntCounterVec> {
+        self.add(IntCounterVec::new(options(name, help), labels)?)
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
+        let options = HistogramOpts::from(options(name, help)).buckets(buckets.to_vec());
+        self.add(Histogram::with_opts(options)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: &[f64],
+        labels: &[&str],
+    ) -> prometheus::Result<HistogramVec> {
+        let options = HistogramOpts::from(options(name, help)).buckets(buckets.to_vec());
+        self.add(HistogramVec::new(options, labels)?)
+    }
+}
+
+fn options(name: &str, help: &str) -> Opts {
+    Opts::new(format!("flotilla_gateway_{name}"), help)
+}
+
+/// What the pool knows at the moment of a scrape.
+struct WorkerCollector {
+    pool: Arc<Pool>,
+    workers: IntGaugeVec,
+    connections: IntGaugeVec,
+    states: IntGaugeVec,
+}
+
+impl WorkerCollector {
+    fn new(pool: Arc<Pool>) -> prometheus::Result<Self> {
+        Ok(Self {
+            pool,
+            workers: IntGaugeVec::new(
+                options("workers", "Workers as this gateway sees them."),
+                &["state"],
+            )?,
+            connections: IntGaugeVec::new(
+                options(
+                    "worker_connections",
+                    "Connections that this gateway holds to a worker.",
+                ),
+                &["worker"],
+            )?,
+            states: IntGaugeVec::new(
+                options(
+                    "worker_state",
+                    "1 for the state that a worker is in, else 0.",
+                ),
+                &["worker", "state"],
+            )?,
+        })
+    }
+}
+
+impl Collector for WorkerCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        [
+            self.workers.desc(),
+            self.connections.desc(),
+            self.states.desc(),
+        ]
+        .concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let workers = self.pool.workers();
+        self.connections.reset();
+        self.states.reset();
+        for state in WorkerState::ALL {
+            let count = workers
+                .iter()
+                .filter(|worker| worker.state() == state)
+                .count();
+            self.workers
+                .with_label_values(&[state.label()])
+                .set(count as i64);
+            for worker in workers.iter() {
+                let labels = [worker.label(), state.label()];
+                let is_current = i64::from(worker.state() == state);
+                self.states.with_label_values(&labels).set(is_current);
+            }
+        }
+        for worker in workers.iter() {
+            let gauge = self.connections.with_label_values(&[worker.label()]);
+            gauge.set(worker.connections() as i64);
+        }
+        [
+            self.workers.collect(),
+            self.connections.collect(),
+            self.states.collect(),
+        ]
+        .concat()
+    }
+}

@@ -1,0 +1,243 @@
+//! The workers as a gateway sees them at one moment, and the choice among them.
+
+use std::cmp::Reverse;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::time::Instant;
+
+use super::rendezvous::{hash, load_bound, score};
+
+/// What a gateway does with a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WorkerState {
+    /// Gets new connections.
+    Active,
+    /// Keeps what it has: it is starting or leaving.
+    Draining,
+    /// Gets nothing: health checks fail, or its name does not resolve.
+    Unhealthy,
+}
+
+impl WorkerState {
+    pub(crate) const ALL: [Self; 3] = [Self::Active, Self::Draining, Self::Unhealthy];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
+}
+
+/// What this gateway itself knows of a worker. It outlives snapshots.
+#[derive(Debug)]
+pub(crate) struct Member {
+    /// `host:port` as configured or announced: what the hash is of.
+    name: String,
+    hash: u64,
+    /// Connections that this gateway holds to it.
+    connections: AtomicU64,
+    /// Milliseconds of the pool's clock until which it is passed over.
+    ejected_until: AtomicU64,
+}
+
+impl Member {
+    pub(super) fn new(name: &str) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.to_owned(),
+            hash: hash(name),
+            connections: AtomicU64::new(0),
+            ejected_until: AtomicU64::new(0),
+        })
+    }
+}
+
+/// One worker in a snapshot.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    pub(super) member: Arc<Member>,
+    /// Where to connect to; `None` while the name does not resolve.
+    pub(super) address: Option<SocketAddr>,
+    pub(super) state: WorkerState,
+    /// Its name in metrics: the id that it announced, else its address.
+    pub(super) label: String,
+    /// Connections that the worker has announced, from all gateways.
+    pub(super) announced: u64,
+    /// Connections that it can take, if it has announced that.
+    pub(super) limit: Option<u64>,
+}
+
+impl Worker {
+    /// Where to connect to, if its name resolves.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    pub(crate) fn label(&self) -> &str {
+        &self.label
+    }
+
+    pub(crate) fn state(&self) -> WorkerState {
+        self.state
+    }
+
+    /// Connections that this gateway holds to it.
+    pub(crate) fn connections(&self) -> u64 {
+        self.member.connections.load(Ordering::Relaxed)
+    }
+
+    /// What is announced is a moment old but counts every gateway's connections, our own count is
+    /// exact but only ours: the greater is nearer to the truth.
+    fn load(&self) -> u64 {
+        self.connections().max(self.announced)
+    }
+
+    fn is_full(&self) -> bool {
+        self.limit.is_some_and(|limit| self.load() >= limit)
+    }
+}
+
+/// How a worker came to be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// The key's home.
+    Sticky,
+    /// The home was not available or had more than its share.
+    Rehash,
+    /// Another worker had refused before.
+    Fallback,
+    /// There was no key to go by.
+    Random,
+    /// No worker was available.
+    None,
+}
+
+impl Decision {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Sticky,
+        Self::Rehash,
+        Self::Fallback,
+        Self::Random,
+        Self::None,
+    ];
+
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Sticky => "sticky",
+            Self::Rehash => "rehash",
+            Self::Fallback => "fallback",
+            Self::Random => "random",
+            Self::None => "none",
+        }
+    }
+}
+
+/// The current snapshot, for any number of readers.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    workers: ArcSwap<Vec<Worker>>,
+    load_factor: f64,
+    ejection: Duration,
+    start: Instant,
+}
+
+impl Pool {
+    /// An empty pool. A worker takes at most `load_factor` times its even share before keys go past
+    /// it, and is passed over for `ejection` after it could not be reached.
+    pub(crate) fn new(load_factor: f64, ejection: Duration) -> Self {
+        Self {
+            workers: ArcSwap::default(),
+            load_factor,
+            ejection,
+            start: Instant::now(),
+        }
+    }
+
+    /// The workers as last published.
+    pub(crate) fn workers(&self) -> Arc<Vec<Worker>> {
+        self.workers.load_full()
+    }
+
+    /// Replaces the snapshot. Only the membership does.
+    pub(super) fn publish(&self, workers: Vec<Worker>) {
+        self.workers.store(Arc::new(workers));
+    }
+
+    /// The workers to try for this key, in this order; without a key, in a random order.
+    pub(crate) fn route(&self, key: Option<&str>) -> Vec<(Worker, Decision)> {
+        let workers = self.workers.load();
+        let hashed = key.map_or_else(rand::random, hash);
+        let home = workers
+            .iter()
+            .max_by_key(|worker| score(hashed, worker.member.hash));
+        let home = home.map(|worker| worker.member.hash);
+        let now = self.now();
+        let mut available: Vec<&Worker> = workers
+            .iter()
+            .filter(|worker| worker.state == WorkerState::Active && !worker.is_full())
+            .collect();
+        let total = available.iter().map(|worker| worker.load()).sum();
+        let bound = load_bound(self.load_factor, total, available.len());
+        // Those above their share, and those that did not answer a moment ago, come last instead of
+        // never: a bad choice is better than none.
+        available.sort_by_cached_key(|worker| {
+            let is_ejected = worker.member.ejected_until.load(Ordering::Relaxed) > now;
+            let is_above = worker.load() >= bound;
+            (
+                is_ejected,
+                is_above,
+                Reverse(score(hashed, worker.member.hash)),
+            )
+        });
+        let decision = |place, worker: &Worker| match key {
+            _ if place > 0 => Decision::Fallback,
+            None => Decision::Random,
+            Some(_) if Some(worker.member.hash) == home => Decision::Sticky,
+            Some(_) => Decision::Rehash,
+        };
+        let numbered = available.into_iter().enumerate();
+        numbered
+            .map(|(place, worker)| (worker.clone(), decision(place, worker)))
+            .collect()
+    }
+
+    /// Passes a worker over for a while, because it could not be reached.
+    pub(crate) fn eject(&self, worker: &Worker) {
+        let until = self.now() + self.ejection.as_millis() as u64;
+        worker
+            .member
+            .ejected_until
+            .fetch_max(until, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}
+
+/// A connection's place at a worker, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Placement(Arc<Member>);
+
+impl Placement {
+    pub(crate) fn at(worker: &Worker) -> Self {
+        worker.member.connections.fetch_add(1, Ordering::Relaxed);
+        Self(worker.member.clone())
+    }
+
+    /// The worker's `host:port`.
+    pub(crate) fn worker(&self) -> &str {
+        &self.0.name
+    }
+}
+
+impl Drop for Placement {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,116 @@
+//! Listens to the roster: which workers have announced themselves through the broker.
+
+use std::time::{Duration, Instant};
+
+use flotilla_shared::broker::{
+    Broker, BrokerConnection, BrokerEvent, BrokerMetrics, Brokers, Topic,
+};
+use flotilla_shared::roster::{LEASE, Roster, RosterMessage, WorkerEntry};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+/// Time between two attempts to reach the broker.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How often leases are looked at.
+const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// The one subscription of this connection.
+const TOKEN: u64 = 0;
+
+/// Publishes the workers on the roster until nobody listens any more. While the broker is away the
+/// last ones stand: nobody can be heard then, and health checks still tell who is there.
+pub(super) async fn listen(
+    brokers: Brokers,
+    metrics: BrokerMetrics,
+    workers: watch::Sender<Vec<WorkerEntry>>,
+) {
+    let mut roster = Roster::new(LEASE);
+    let mut is_complaining = false;
+    while !workers.is_closed() {
+        let reason = match subscribe(&brokers, &metrics).await {
+            Ok(connection) => {
+                is_complaining = false;
+                roster.renew_all(Instant::now());
+                follow(connection, &mut roster, &workers).await;
+                "the connection was closed".to_owned()
+            }
+            Err(error) => error.to_string(),
+        };
+        if !workers.is_closed() && !is_complaining {
+            tracing::warn!(reason, "no roster; trying until there is one");
+            is_complaining = true;
+        }
+        tokio::select! {
+            () = sleep(RETRY_INTERVAL) => {}
+            () = workers.closed() => {}
+        }
+    }
+}
+
+async fn subscribe(
+    brokers: &Brokers,
+    metrics: &BrokerMetrics,
+) -> Result<BrokerConnection, Box<dyn std::error::Error + Send + Sync>> {
+    let connection = brokers.connect("flotilla-gateway", metrics).await?;
+    connection.broker.subscribe(&Topic::Roster, TOKEN).await?;
+    query(&*connection.broker).await;
+    Ok(connection)
+}
+
+/// Asks everyone to announce themselves. If that fails, they do so soon anyway.
+async fn query(broker: &dyn Broker) {
+    let Ok(message) = serde_json::to_vec(&RosterMessage::Query) else {
+        return;
+    };
+    if let Err(error) = broker.publish(&Topic::Roster, message.into()).await {
+        tracing::debug!(%error, "the roster could not be asked");
+    }
+}
+
+async fn follow(
+    mut connection: BrokerConnection,
+    roster: &mut Roster,
+    workers: &watch::Sender<Vec<WorkerEntry>>,
+) {
+    let mut expiry = interval(EXPIRE_INTERVAL);
+    expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut batch = Vec::new();
+    loop {
+        let changed = tokio::select! {
+            open = connection.events.next_batch(&mut batch) => {
+                if !open {
+                    return;
+                }
+                let mut changed = false;
+                for event in batch.drain(..) {
+                    match event {
+                        BrokerEvent::Message { payload, .. } => changed |= hear(roster, &payload),
+                        BrokerEvent::Reconnected => {
+                            roster.renew_all(Instant::now());
+                            query(&*connection.broker).await;
+                        }
+                        // What was missed is announced again.
+                        BrokerEvent::Disconnected | BrokerEvent::Overflow { .. } => {}
+                    }
+                }
+                changed
+            }
+            _ = expiry.tick() => {
+                connection.broker.is_connected() && !roster.expire(Instant::now()).is_empty()
+            }
+            () = workers.closed() => return,
+        };
+        if changed {
+            workers.send_replace(roster.entries().cloned().collect());
+        }
+    }
+}
+
+fn hear(roster: &mut Roster, payload: &[u8]) -> bool {
+    match serde_json::from_slice(payload) {
+        Ok(message) => roster.apply(message, Instant::now()),
+        Err(error) => {
+            tracing::debug!(%error, "a message on the roster that is none");
+            false
+        }
+    }
+}
