@@ -1,10 +1,12 @@
 //! The images: their Dockerfile, what is sent to the builder, and what they hold besides the binary.
 
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::process::binary;
+use toml::Table;
 
 use crate::tools::{accepted, at_root, file, installed, read};
 
@@ -68,15 +70,36 @@ fn all_that_the_images_copy_is_in_the_build_context() -> Result<()> {
 #[test]
 fn the_services_accept_the_configuration_in_their_images() -> Result<()> {
     for service in ["gateway", "worker"] {
-        let config = file(&format!("deploy/docker/{service}.toml"));
-        accepted(
-            at_root(binary(&format!("flotilla-{service}"))?)
-                .arg("--config")
-                .arg(config)
-                .arg("--check-config"),
-        )?;
+        accepted(in_its_image(service)?.arg("--check-config"))?;
     }
     Ok(())
+}
+
+#[test]
+fn the_environment_overrides_the_configuration_in_the_images() -> Result<()> {
+    for service in ["gateway", "worker"] {
+        let variable = format!("FLOTILLA_{}__BROKER__NATS__SERVERS", service.to_uppercase());
+        let mut printing = in_its_image(service)?;
+        printing
+            .arg("--print-config")
+            .env(variable, r#"["nats://elsewhere:4222"]"#);
+        let effective: Table = accepted(&mut printing)?.parse()?;
+        let servers = &effective["broker"]["nats"]["servers"];
+        assert_eq!(
+            servers.to_string(),
+            r#"["nats://elsewhere:4222"]"#,
+            "{service}"
+        );
+    }
+    Ok(())
+}
+
+/// A service with the configuration that its image holds.
+fn in_its_image(service: &str) -> Result<Command> {
+    let config = file(&format!("deploy/docker/{service}.toml"));
+    let mut command = at_root(binary(&format!("flotilla-{service}"))?);
+    command.arg("--config").arg(config);
+    Ok(command)
 }
 
 #[tokio::test]
