@@ -44,10 +44,10 @@ pub(super) fn append<T: Serialize>(message: &T, out: &mut BytesMut) -> Result<()
     }
     // serde_json writes no line ends, so one that is here stands between tokens of a payload
     // (strings cannot contain it), where a space means the same.
-    for byte in &mut out[start..] {
-        if matches!(*byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
+    let mut written = &mut out[start..];
+    while let Some(at) = memchr::memchr2(b'\n', b'\r', written) {
+        written[at] = b' ';
+        written = &mut written[at + 1..];
     }
     Ok(())
 }
