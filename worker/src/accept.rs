@@ -6,8 +6,8 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
+use flotilla_shared::auth::{ConnectionClaims, Passport};
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::Format;
 use flotilla_shared::websocket::{
@@ -200,27 +200,7 @@ fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<Connectio
         ));
     }
     let admission = shard.admission();
-    let passport = match (head.header(PASSPORT_HEADER), &admission.passport_keys) {
-        (Some(passport), Some(keys)) => {
-            let verified = keys.verify(passport, shard.now().unix_seconds);
-            let refused = |_| {
-                reject(
-                    Rejected::Passport,
-                    refusal(403, "the passport is not valid", &[]),
-                )
-            };
-            Some(verified.map_err(refused)?)
-        }
-        (Some(_), None) => {
-            let message = "this worker has no key to verify a passport with";
-            return Err(reject(Rejected::Passport, refusal(403, message, &[])));
-        }
-        (None, _) if admission.passport_required => {
-            let message = "clients connect to the gateway, not to the worker";
-            return Err(reject(Rejected::Passport, refusal(403, message, &[])));
-        }
-        (None, _) => None,
-    };
+    let passport = passport(head, shard)?;
     match passport {
         // The gateway has checked the origin.
         Some(passport) => Ok((upgrade, passport.identity)),
@@ -229,6 +209,26 @@ fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<Connectio
             Rejected::Origin,
             refusal(403, "the Origin is not allowed", &[]),
         )),
+    }
+}
+
+/// What the gateway vouches for, if the client came through one.
+fn passport(head: &RequestHead, shard: &Shard) -> Result<Option<Passport>, Answer> {
+    let refused = |message| Err(reject(Rejected::Passport, refusal(403, message, &[])));
+    let admission = shard.admission();
+    let mut presented = head.all(PASSPORT_HEADER);
+    match (presented.next(), presented.next(), &admission.passport_keys) {
+        (None, _, _) if admission.passport_required => {
+            refused("clients connect to the gateway, not to the worker")
+        }
+        (None, _, _) => Ok(None),
+        (Some(_), Some(_), _) => refused("more than one passport"),
+        (Some(_), None, None) => refused("this worker has no key to verify a passport with"),
+        (Some(passport), None, Some(keys)) => match keys.verify(passport, shard.now().unix_seconds)
+        {
+            Ok(passport) => Ok(Some(passport)),
+            Err(_) => refused("the passport is not valid"),
+        },
     }
 }
 

@@ -205,7 +205,8 @@ pub struct RawDrain {
     /// Wait between the announcement of a drain and the first close.
     #[serde(with = "duration")]
     pub settle: Duration,
-    /// Time over which the closes are spread.
+    /// Time over which the closes are spread. Twenty clients a second are closed in each shard at least, so that a worker
+    /// with few of them is done sooner.
     #[serde(with = "duration")]
     pub window: Duration,
     /// When the worker exits at the latest, whoever is still connected.
