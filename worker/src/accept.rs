@@ -31,12 +31,6 @@ const WEB_SOCKET_PATH: &str = "/connection/websocket";
 /// Says on the client listener, too, whether the worker takes clients: what a gateway with a static list asks.
 const READY_PATH: &str = "/readyz";
 
-/// The subprotocols of the client protocol, as clients offer them.
-const SUBPROTOCOLS: [(&str, Format); 2] = [
-    ("centrifuge-json", Format::Json),
-    ("centrifuge-protobuf", Format::Protobuf),
-];
-
 /// How long a refused client is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -94,13 +88,12 @@ pub(crate) async fn serve(mut socket: TcpStream, shard: Rc<Shard>) {
     tracing::debug!(%client, "client connected");
     counts.opened.inc();
     counts.open.inc();
-    let mut attached = Attached {
+    let attached = Attached {
         shard,
         id,
         connection: connection.clone(),
-        ending: None,
     };
-    attached.ending = Some(connection.run(accepted.rest).await);
+    connection.run(accepted.rest).await;
     drop(attached);
     drop(permit);
 }
@@ -110,8 +103,6 @@ struct Attached {
     shard: Rc<Shard>,
     id: u32,
     connection: Rc<Connection>,
-    /// `None` while it runs: if it is dropped like that, it was cut by the shard's end or by a panic.
-    ending: Option<Ending>,
 }
 
 impl Drop for Attached {
@@ -120,7 +111,7 @@ impl Drop for Attached {
         if std::thread::panicking() {
             counts.panics.inc();
         }
-        counts.closed(self.ending.unwrap_or(Ending::Gone));
+        self.connection.end(Ending::Gone);
         counts.open.dec();
         self.shard.detach(self.id, &self.connection);
     }
@@ -237,9 +228,9 @@ fn negotiate(upgrade: &Upgrade, head: &RequestHead) -> (Option<&'static str>, Fo
     let offered = upgrade
         .protocols
         .iter()
-        .find_map(|offered| SUBPROTOCOLS.iter().find(|(name, _)| name == offered));
-    if let Some((name, format)) = offered {
-        return (Some(*name), *format);
+        .find_map(|offered| Format::from_subprotocol(offered));
+    if let Some(format) = offered {
+        return (Some(format.subprotocol()), format);
     }
     let query = head.query.as_deref().unwrap_or_default();
     let asks_for_protobuf = query

@@ -80,10 +80,11 @@ impl Connection {
         self.ending.get()
     }
 
-    /// Asks the connection's task to end it. The first to ask decides how.
+    /// Asks the connection's task to end it. The first to ask decides how, and is counted.
     pub(crate) fn end(&self, ending: Ending) {
         if self.ending.get().is_none() {
             self.ending.set(Some(ending));
+            self.shard.metrics().process().connections.closed(ending);
             self.outbox.wake();
         }
     }
@@ -181,7 +182,7 @@ impl Connection {
     }
 
     /// Reads the socket until the connection ends, then ends it. `rest` was read behind the upgrade's head.
-    pub(crate) async fn run(self: &Rc<Self>, rest: Vec<u8>) -> Ending {
+    pub(crate) async fn run(self: &Rc<Self>, rest: Vec<u8>) {
         let mut socket = WebSocketStream::from_partially_read(
             ConnectionIo(self.clone()),
             rest,
@@ -191,12 +192,12 @@ impl Connection {
         .await;
         self.arm();
         let ending = self.read(&mut socket).await;
+        self.end(ending);
         self.shard.leave_all(self);
         // The library answers a Close by itself, but only when it is asked to write. The outbox never makes it wait.
         let _ = socket.flush().await;
         drop(socket);
         Box::pin(close(self, ending)).await;
-        ending
     }
 
     async fn read(self: &Rc<Self>, socket: &mut WebSocketStream<ConnectionIo>) -> Ending {

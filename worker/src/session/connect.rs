@@ -43,11 +43,7 @@ impl Session {
                 self.state = State::Connected;
                 self.start_pings(now);
                 let told_ttl = ttl_seconds.filter(|_| by_client);
-                actions.push(reply(Reply {
-                    id,
-                    connect: Some(self.connect_result(told_ttl)),
-                    ..Reply::default()
-                }));
+                actions.push(reply(Reply::connect(id, self.connect_result(told_ttl))));
             }
             Err(Refused::Error(code)) => {
                 let until = now.at + self.policy.client.stale_close_delay;
@@ -173,10 +169,6 @@ impl Session {
             expires: ttl_seconds.is_some(),
             ttl: ttl_seconds.unwrap_or_default(),
         };
-        actions.push(reply(Reply {
-            id,
-            refresh: Some(result),
-            ..Reply::default()
-        }));
+        actions.push(reply(Reply::refresh(id, result)));
     }
 }

@@ -17,7 +17,7 @@ use bytes::Bytes;
 use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
-use flotilla_shared::protocol::types::{ClientInfo, Push, Reply, Request, Unsubscribe};
+use flotilla_shared::protocol::types::{ClientInfo, Push, Reply, Request};
 use smallvec::SmallVec;
 use uuid::Uuid;
 
@@ -193,11 +193,7 @@ impl Session {
             Event::Malformed => self.close(DisconnectCode::BadRequest, actions),
             Event::Subscribed { channel, result } => self.subscribed(&channel, result, actions),
             Event::Published { id, result } => actions.push(match result {
-                Ok(()) => reply(Reply {
-                    id,
-                    publish: Some(Default::default()),
-                    ..Reply::default()
-                }),
+                Ok(()) => reply(Reply::publish(id)),
                 Err(code) => error(id, code),
             }),
             Event::Timer => self.timer(now, actions),
@@ -315,19 +311,12 @@ impl Session {
             if !active || subscription.expires.is_none_or(|at| at > now.at) {
                 return true;
             }
-            let code = UnsubscribeCode::SubscriptionExpired;
+            let push = Push::unsubscribe(
+                subscription.channel.as_str(),
+                UnsubscribeCode::SubscriptionExpired,
+            );
             actions.push(Action::Unsubscribe(subscription.channel.clone()));
-            actions.push(reply(Reply {
-                push: Some(Push {
-                    channel: subscription.channel.as_str().to_owned(),
-                    unsubscribe: Some(Unsubscribe {
-                        code: code.code(),
-                        reason: code.text().to_owned(),
-                    }),
-                    ..Push::default()
-                }),
-                ..Reply::default()
-            }));
+            actions.push(reply(Reply::push(push)));
             false
         });
     }
@@ -364,11 +353,7 @@ fn reply(reply: Reply) -> Action {
 }
 
 fn error(id: u32, code: ErrorCode) -> Action {
-    reply(Reply {
-        id,
-        error: Some(code.into()),
-        ..Reply::default()
-    })
+    reply(Reply::error(id, code))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use flotilla_shared::channel::{Channel, ChannelError};
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{
     Reply, SubRefreshRequest, SubRefreshResult, SubscribeRequest, SubscribeResult,
-    UnsubscribeRequest, UnsubscribeResult,
+    UnsubscribeRequest,
 };
 
 use super::{
@@ -53,11 +53,7 @@ impl Session {
                     data: grant.data,
                     ..SubscribeResult::default()
                 };
-                let reply = Box::new(Reply {
-                    id,
-                    subscribe: Some(result),
-                    ..Reply::default()
-                });
+                let reply = Box::new(Reply::subscribe(id, result));
                 let grace = self.policy.client.expired_sub_close_delay;
                 self.subscriptions.push(Subscription {
                     channel: channel.clone(),
@@ -282,11 +278,7 @@ impl Session {
             expires: ttl_seconds.is_some(),
             ttl: ttl_seconds.unwrap_or_default(),
         };
-        actions.push(reply(Reply {
-            id,
-            sub_refresh: Some(result),
-            ..Reply::default()
-        }));
+        actions.push(reply(Reply::sub_refresh(id, result)));
     }
 
     fn find(&self, channel: &Channel) -> Option<usize> {
@@ -303,9 +295,5 @@ impl Session {
 }
 
 fn unsubscribed(id: u32) -> Action {
-    reply(Reply {
-        id,
-        unsubscribe: Some(UnsubscribeResult::default()),
-        ..Reply::default()
-    })
+    reply(Reply::unsubscribe(id))
 }
