@@ -29,7 +29,7 @@ use crate::SOON;
 pub struct Close {
     /// The code of the Close frame; 1006 if there was none.
     pub code: u16,
-    /// Its reason.
+    /// Its reason; what happened instead if there was no such frame.
     pub reason: String,
 }
 
@@ -340,14 +340,14 @@ impl Client {
                 Ok(())
             }
             Some(Ok(_)) => Ok(()),
-            None | Some(Err(_)) => {
-                self.close.get_or_insert(Close {
-                    code: 1006,
-                    reason: String::new(),
-                });
-                Ok(())
-            }
+            Some(Err(error)) => self.dropped(error.to_string()),
+            None => self.dropped("the connection ended without a Close".to_owned()),
         }
+    }
+
+    fn dropped(&mut self, reason: String) -> Result<()> {
+        self.close.get_or_insert(Close { code: 1006, reason });
+        Ok(())
     }
 
     async fn take_in(&mut self, frame: &[u8]) -> Result<()> {

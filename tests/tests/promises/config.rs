@@ -124,7 +124,7 @@ async fn checking_a_good_configuration_starts_nothing() -> Result<()> {
 #[tokio::test]
 async fn the_printed_configuration_tells_origins_keeps_secrets_and_can_be_used() -> Result<()> {
     const SECRET: &str = "do not tell anybody, whoever asks for it";
-    let file = File::new("[drain]\ntimeout = \"7s\"\n")?;
+    let file = File::new("[drain]\ntimeout = \"47s\"\n")?;
     for service in SERVICES {
         let variable = format!("FLOTILLA_{}__PASSPORT__SECRET_KEY", service.to_uppercase());
         let args = [
@@ -153,7 +153,7 @@ async fn the_printed_configuration_tells_origins_keeps_secrets_and_can_be_used()
             );
         }
         let printed: toml::Table = text.parse().with_context(|| text.clone())?;
-        assert_eq!(printed["drain"]["timeout"].as_str(), Some("7s"));
+        assert_eq!(printed["drain"]["timeout"].as_str(), Some("47s"));
         assert_eq!(printed["log"]["level"].as_str(), Some("warn"));
     }
     Ok(())
@@ -161,7 +161,7 @@ async fn the_printed_configuration_tells_origins_keeps_secrets_and_can_be_used()
 
 #[tokio::test]
 async fn later_layers_win() -> Result<()> {
-    let file = File::new("[drain]\ntimeout = \"1s\"\n")?;
+    let file = File::new("[drain]\ntimeout = \"41s\"\n")?;
     for service in SERVICES {
         let variable = format!("FLOTILLA_{}__DRAIN__TIMEOUT", service.to_uppercase());
         let timeout = async |args: &[&str], environment: &[(&str, &str)]| {
@@ -169,21 +169,21 @@ async fn later_layers_win() -> Result<()> {
             let printed: toml::Table = String::from_utf8(output.stdout)?.parse()?;
             anyhow::Ok(printed["drain"]["timeout"].to_string())
         };
-        let (name, environment) = (file.name(), [(variable.as_str(), "2s")]);
+        let (name, environment) = (file.name(), [(variable.as_str(), "42s")]);
         let args = [
             "--print-config",
             "--config",
             &name,
             "--set",
-            "drain.timeout=3s",
+            "drain.timeout=43s",
         ];
-        assert_eq!(timeout(&args[..3], &[]).await?, "\"1s\"", "{service}");
+        assert_eq!(timeout(&args[..3], &[]).await?, "\"41s\"", "{service}");
         assert_eq!(
             timeout(&args[..3], &environment).await?,
-            "\"2s\"",
+            "\"42s\"",
             "{service}"
         );
-        assert_eq!(timeout(&args, &environment).await?, "\"3s\"", "{service}");
+        assert_eq!(timeout(&args, &environment).await?, "\"43s\"", "{service}");
     }
     Ok(())
 }

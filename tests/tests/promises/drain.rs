@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 const CLIENTS: usize = 20;
 
-async fn crowd(fleet: &Fleet) -> Result<Vec<Client>> {
-    let connect = (0..CLIENTS).map(async |number| {
+async fn crowd(fleet: &Fleet, size: usize) -> Result<Vec<Client>> {
+    let connect = (0..size).map(async |number| {
         let format = if number % 2 == 0 { Json } else { Protobuf };
         fleet.user(&format!("user-{number}"), format).await
     });
@@ -26,7 +26,7 @@ async fn crowd(fleet: &Fleet) -> Result<Vec<Client>> {
 async fn a_worker_told_to_stop_sends_its_clients_on_and_ends() -> Result<()> {
     let fleet = Fleet::builder().workers(2).worker("drain.window", "1s");
     let mut fleet = fleet.worker("drain.settle", "500ms").start().await?;
-    let mut clients = crowd(&fleet).await?;
+    let mut clients = crowd(&fleet, CLIENTS).await?;
     let leaving = clients[0].node().to_owned();
     let (mut moved, mut stayed): (Vec<_>, Vec<_>) = clients
         .drain(..)
@@ -64,7 +64,7 @@ async fn a_draining_worker_spreads_its_goodbyes() -> Result<()> {
         .worker("drain.window", "4s")
         .start()
         .await?;
-    let mut clients = crowd(&fleet).await?;
+    let mut clients = crowd(&fleet, 3 * CLIENTS).await?;
     let started = Instant::now();
     fleet.workers[0].process().signal(SIGTERM)?;
     let ends = clients.iter_mut().map(async |client| {
@@ -74,7 +74,7 @@ async fn a_draining_worker_spreads_its_goodbyes() -> Result<()> {
     let mut ends = try_join_all(ends).await?;
     ends.sort();
     let (code, first) = ends[0];
-    let (last_code, last) = ends[CLIENTS - 1];
+    let (last_code, last) = ends[3 * CLIENTS - 1];
     assert_eq!((code, last_code), (3001, 3001));
     // Had all been told at once, they would all have come back at once.
     assert!(
@@ -90,7 +90,7 @@ async fn a_draining_worker_spreads_its_goodbyes() -> Result<()> {
 async fn a_draining_worker_says_so_and_answers_until_it_ends() -> Result<()> {
     let fleet = Fleet::builder().worker("drain.window", "50s");
     let mut fleet = fleet.worker("drain.timeout", "60s").start().await?;
-    let _clients = crowd(&fleet).await?;
+    let _clients = crowd(&fleet, CLIENTS).await?;
     let worker = &mut fleet.workers[0];
     worker.process().signal(SIGTERM)?;
     worker
@@ -108,7 +108,7 @@ async fn a_draining_worker_says_so_and_answers_until_it_ends() -> Result<()> {
 async fn a_gateway_told_to_stop_says_goodbye_and_ends() -> Result<()> {
     let fleet = Fleet::builder().gateways(2).gateway("drain.timeout", "4s");
     let mut fleet = fleet.gateway("drain.lame_duck", "500ms").start().await?;
-    let mut clients = crowd(&fleet).await?;
+    let mut clients = crowd(&fleet, CLIENTS).await?;
     let other = Dial::to(fleet.gateways[1].url());
     let mut stayed = other.connect(&token::user("ada")?).await?;
     fleet.gateways[0].process().signal(SIGTERM)?;
@@ -135,7 +135,7 @@ async fn a_gateway_told_twice_stops_at_once() -> Result<()> {
         .gateway("drain.lame_duck", "30s")
         .start()
         .await?;
-    let _clients = crowd(&fleet).await?;
+    let _clients = crowd(&fleet, CLIENTS).await?;
     let gateway = &mut fleet.gateways[0];
     gateway.process().signal(SIGTERM)?;
     gateway

@@ -1,7 +1,5 @@
 //! What the gateway answers to requests that it does not turn into a WebSocket.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::raw::{End, Frame, Socket, upgrade_head};
@@ -181,41 +179,5 @@ async fn a_head_that_is_too_long_or_never_ends_is_given_up() -> Result<()> {
     slow.send("GET ").await?;
     let answer = slow.request("").await;
     assert!(answer.is_err() || answer.is_ok_and(|head| status(&head) == "408"));
-    Ok(())
-}
-
-#[tokio::test]
-async fn without_a_worker_the_client_is_asked_to_come_again() -> Result<()> {
-    let fleet = Fleet::builder().workers(0).start().await?;
-    let address = &fleet.gateways[0].addresses().websocket;
-    let head = Socket::connect(address)
-        .await?
-        .request(&upgrade_head(address, &[]))
-        .await?;
-    assert_eq!(status(&head), "503", "{head}");
-    let retry = head.to_lowercase();
-    let after = retry
-        .lines()
-        .find_map(|line| line.strip_prefix("retry-after: "));
-    let seconds: u64 = after
-        .unwrap_or_else(|| panic!("no Retry-After: {head}"))
-        .trim()
-        .parse()?;
-    assert!(Duration::from_secs(seconds) <= Duration::from_secs(60));
-    Ok(())
-}
-
-#[tokio::test]
-async fn without_a_worker_a_browser_can_be_told_by_a_close_code() -> Result<()> {
-    let fleet = Fleet::builder()
-        .workers(0)
-        .gateway("overload_response", "websocket");
-    let fleet = fleet.start().await?;
-    let close = fleet.dial().open().await?.closed().await?;
-    assert_eq!(close.code, 1013);
-    assert!(
-        !close.reason.is_empty(),
-        "an SDK ignores a code without a reason"
-    );
     Ok(())
 }

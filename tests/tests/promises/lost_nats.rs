@@ -7,6 +7,7 @@ use flotilla_shared::protocol::Format::{Json, Protobuf};
 use flotilla_tests::SOON;
 use flotilla_tests::client::{Client, publish};
 use flotilla_tests::eventually::eventually;
+use flotilla_tests::fault::Link;
 use flotilla_tests::fleet::Fleet;
 
 #[tokio::test]
@@ -81,6 +82,34 @@ async fn a_worker_without_nats_says_that_it_is_not_ready_and_keeps_its_clients()
     worker.ready().await?;
     reaches(first, lost).await?;
     reaches(lost, first).await
+}
+
+#[tokio::test]
+async fn a_network_that_swallows_everything_is_noticed_and_survived() -> Result<()> {
+    let fleet = Fleet::builder()
+        .workers(2)
+        .linked()
+        .worker("broker.nats.ping_interval", "300ms");
+    let fleet = fleet.start().await?;
+    let mut clients = fleet.spread(&[Json, Protobuf]).await?;
+    for client in &mut clients {
+        client.subscribe("room").await?;
+    }
+    fleet.links.iter().for_each(Link::stall);
+    for worker in &fleet.workers {
+        worker
+            .metric_becomes("flotilla_broker_connected", &[], 0.0)
+            .await?;
+    }
+    fleet.links.iter().for_each(Link::mend);
+    for worker in &fleet.workers {
+        worker.ready().await?;
+    }
+    let [first, second] = &mut clients[..] else {
+        panic!("two clients")
+    };
+    reaches(first, second).await?;
+    reaches(second, first).await
 }
 
 /// Publishes until a publication arrives: what is published while subscriptions are being

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use flotilla_shared::protocol::Format::{Json, Protobuf};
-use flotilla_shared::protocol::types::{Command, SubscribeRequest};
+use flotilla_shared::protocol::types::{Command, RpcRequest, SendRequest, SubscribeRequest};
 use flotilla_tests::client::{publish, subscribe};
 use flotilla_tests::fleet::{Builder, Fleet, namespace};
 use flotilla_tests::token::{SECRET, seconds_from_now, sign};
@@ -114,10 +114,6 @@ async fn a_token_for_something_else_opens_nothing() -> Result<()> {
     let wrong = [
         channel_token("ada", "$yours", minute)?,
         channel_token("eve", "$mine", minute)?,
-        sign(
-            SECRET,
-            &json!({"sub": "ada", "exp": seconds_from_now(minute)}),
-        )?,
     ];
     for token in wrong {
         let mut client = fleet.user("ada", Json).await?;
@@ -126,11 +122,51 @@ async fn a_token_for_something_else_opens_nothing() -> Result<()> {
         client.send(&[command]).await?;
         assert_eq!(client.closed().await?.code, 3500);
     }
-    let forged = sign("another secret", &json!({"sub": "ada", "channel": "$mine"}))?;
+    let invalid = [
+        sign("another secret", &json!({"sub": "ada", "channel": "$mine"}))?,
+        sign(
+            SECRET,
+            &json!({"sub": "ada", "exp": seconds_from_now(minute)}),
+        )?,
+        "nonsense".to_owned(),
+    ];
     let mut client = fleet.user("ada", Json).await?;
-    assert_eq!(
-        client.refusal(subscribe_with("$mine", &forged)).await?.code,
-        103
-    );
+    for token in invalid {
+        assert_eq!(
+            client.refusal(subscribe_with("$mine", &token)).await?.code,
+            103,
+            "{token}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_fleet_does_not_offer_is_said_to_be_unavailable() -> Result<()> {
+    let fleet = fleet().start().await?;
+    for format in [Json, Protobuf] {
+        let mut client = fleet.user("ada", format).await?;
+        let rpc = RpcRequest {
+            method: "any".to_owned(),
+            data: "1".into(),
+        };
+        let error = client
+            .refusal(Command {
+                rpc: Some(rpc),
+                ..Default::default()
+            })
+            .await?;
+        assert_eq!((error.code, error.message.as_str()), (108, "not available"));
+        // Nothing answers a message but the end of the connection.
+        let send = Some(SendRequest { data: "1".into() });
+        client
+            .send(&[Command {
+                send,
+                ..Default::default()
+            }])
+            .await?;
+        let close = client.closed().await?;
+        assert_eq!((close.code, close.reason.as_str()), (3508, "not available"));
+    }
     Ok(())
 }
