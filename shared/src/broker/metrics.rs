@@ -276,3 +276,59 @@ impl Drop for ConnectionGauge {
 fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
     IntCounterVec::new(Opts::new(name, help), &[label])
 }
+
+#[cfg(test)]
+mod tests {
+    use prometheus::{Encoder, TextEncoder};
+
+    use super::*;
+
+    #[test]
+    fn every_series_exists_before_anything_happened() {
+        let registry = Registry::new();
+        let _metrics = BrokerMetrics::register(&registry).unwrap();
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&registry.gather(), &mut text)
+            .unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let series = [
+            "flotilla_broker_connected",
+            "flotilla_broker_connections",
+            "flotilla_broker_subscriptions",
+            "flotilla_broker_reconnects_total",
+            "flotilla_broker_messages_dropped_total",
+            "flotilla_broker_messages_total{direction=\"in\"}",
+            "flotilla_broker_bytes_total{direction=\"out\"}",
+            "flotilla_broker_disconnects_total{reason=\"lame_duck\"}",
+            "flotilla_broker_errors_total{kind=\"permission\"}",
+            "flotilla_broker_rtt_seconds_count",
+        ];
+        for series in series {
+            let line = format!("{series} 0");
+            assert!(
+                text.lines().any(|other| other == line),
+                "no {line} in\n{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_connection_moves_the_gauges_and_takes_its_share_away_again() {
+        let metrics = BrokerMetrics::register(&Registry::new()).unwrap();
+        let gauges = || (metrics.connections.get(), metrics.connected.get());
+        let (one, other) = (
+            ConnectionGauge::new(&metrics),
+            ConnectionGauge::new(&metrics),
+        );
+        assert_eq!(gauges(), (2, 2));
+        one.lost(DisconnectReason::Lost);
+        assert_eq!(gauges(), (2, 1));
+        drop(one);
+        assert_eq!(gauges(), (1, 1));
+        other.lost(DisconnectReason::LameDuck);
+        other.restored();
+        drop(other);
+        assert_eq!(gauges(), (0, 0));
+    }
+}

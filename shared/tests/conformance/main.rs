@@ -4,7 +4,9 @@ mod nats_server;
 mod outage;
 
 use anyhow::Result;
-use flotilla_shared::broker::{Brokers, MemoryBus, NatsConfig, conformance};
+use flotilla_shared::broker::conformance::{self, Peer};
+use flotilla_shared::broker::{BrokerEvent, Brokers, MemoryBus, NatsConfig, Topic};
+use flotilla_shared::channel::Channel;
 
 use nats_server::NatsServer;
 
@@ -89,4 +91,30 @@ async fn a_message_that_a_full_nats_queue_missed_is_told_on_several_threads() ->
         ..server.config()
     });
     Ok(conformance::a_missing_message_is_told(&brokers, 50, 200).await?)
+}
+
+/// async-nats cannot report any number of drops one by one; from some number on everyone is warned.
+#[tokio::test]
+async fn a_flood_of_losses_is_told_to_every_subscription() -> Result<()> {
+    let server = NatsServer::start().await?;
+    let brokers = Brokers::Nats(NatsConfig {
+        subscription_capacity: 16,
+        ..server.config()
+    });
+    let mut peer = Peer::connect(&brokers).await?;
+    let topic = |name| Channel::parse(name, 255).map(Topic::Channel);
+    peer.broker.subscribe(&topic("flooded")?, 1).await?;
+    peer.broker.subscribe(&topic("quiet")?, 2).await?;
+    for _ in 0..1000 {
+        peer.broker
+            .publish(&topic("flooded")?, "drop".into())
+            .await?;
+    }
+    while peer.next().await?
+        != (BrokerEvent::Overflow {
+            token: 2,
+            dropped: 0,
+        })
+    {}
+    Ok(())
 }

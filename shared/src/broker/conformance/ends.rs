@@ -3,9 +3,11 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use tokio::task::yield_now;
 
 use super::peer::topic;
 use super::{Outcome, Peer, Violation, demand};
@@ -39,25 +41,31 @@ pub async fn nothing_arrives_after_unsubscribe(brokers: &Brokers) -> Outcome {
     peer.expect_no_more()
 }
 
-/// A token can take over another topic right after `unsubscribe`: nothing of the old one is mixed in.
+/// A token can take over another topic right after `unsubscribe`, wherever the old subscription stood at that moment:
+/// nothing of it is mixed in, and its end does not end the new one.
 ///
 /// # Errors
 /// If the promise is broken.
 pub async fn a_token_may_be_used_again_at_once(brokers: &Brokers) -> Outcome {
     let mut peer = Peer::connect(brokers).await?;
+    let broker = Arc::clone(&peer.broker);
     for round in 0..50 {
         let (old, new) = (
             topic(&format!("old:{round}"))?,
             topic(&format!("new:{round}"))?,
         );
-        peer.broker.subscribe(&old, 1).await?;
-        peer.broker.publish(&old, "old".into()).await?;
-        peer.broker.unsubscribe(1);
-        peer.broker.subscribe(&new, 1).await?;
-        peer.broker.publish(&old, "old".into()).await?;
-        peer.broker.publish(&new, "new".into()).await?;
+        let mut opening = Box::pin(broker.subscribe(&old, 1));
+        let opened = poll_for(round, opening.as_mut()).await.is_ready();
+        if opened {
+            broker.publish(&old, "old".into()).await?;
+        }
+        broker.unsubscribe(1);
+        broker.subscribe(&new, 1).await?;
+        drop(opening);
+        broker.publish(&old, "old".into()).await?;
+        broker.publish(&new, "new".into()).await?;
         peer.expect(1, "new").await?;
-        peer.broker.unsubscribe(1);
+        broker.unsubscribe(1);
     }
     peer.expect_no_more()
 }
@@ -90,11 +98,13 @@ pub async fn a_token_in_use_is_refused(brokers: &Brokers) -> Outcome {
 pub async fn a_cancelled_subscribe_leaves_nothing_behind(brokers: &Brokers) -> Outcome {
     let mut peer = Peer::connect(brokers).await?;
     let (dropped, kept) = (topic("dropped")?, topic("kept")?);
-    for _ in 0..50 {
-        if poll_once(pin!(peer.broker.subscribe(&dropped, 1))).is_ready() {
-            peer.broker.unsubscribe(1);
+    for round in 0..100 {
+        // The further a round goes, the later the moment that its subscription is given up at.
+        if round % 2 == 0 {
+            abandon(&peer, &dropped, round).await;
+        } else {
+            overtake(&peer, &dropped, round).await?;
         }
-        overtake(&peer, &dropped).await?;
         peer.broker.subscribe(&kept, 1).await?;
         peer.broker.publish(&dropped, "stray".into()).await?;
         peer.broker.publish(&kept, "hello".into()).await?;
@@ -208,12 +218,20 @@ pub async fn dropping_either_half_closes_the_connection(brokers: &Brokers) -> Ou
     demand(!broker.is_connected(), || "still connected".to_owned())
 }
 
-/// Unsubscribes while `subscribe` is under way, if it can be caught there.
-async fn overtake(peer: &Peer, topic: &Topic) -> Outcome {
+/// Drops a `subscribe` after some turns; ends it properly if it was done by then.
+async fn abandon(peer: &Peer, topic: &Topic, turns: usize) {
     let mut subscribing = pin!(peer.broker.subscribe(topic, 1));
-    let first = poll_once(subscribing.as_mut());
+    if poll_for(turns, subscribing.as_mut()).await.is_ready() {
+        peer.broker.unsubscribe(1);
+    }
+}
+
+/// Unsubscribes while `subscribe` is under way, if it still is after some turns.
+async fn overtake(peer: &Peer, topic: &Topic, turns: usize) -> Outcome {
+    let mut subscribing = pin!(peer.broker.subscribe(topic, 1));
+    let early = poll_for(turns, subscribing.as_mut()).await;
     peer.broker.unsubscribe(1);
-    if first.is_ready() {
+    if early.is_ready() {
         return Ok(());
     }
     let outcome = subscribing.await;
@@ -222,6 +240,16 @@ async fn overtake(peer: &Peer, topic: &Topic) -> Outcome {
     })
 }
 
-fn poll_once<F: Future>(future: Pin<&mut F>) -> Poll<F::Output> {
+/// Polls a future at least once, and lets other tasks run in between.
+async fn poll_for<F: Future>(turns: usize, mut future: Pin<&mut F>) -> Poll<F::Output> {
+    for _ in 0..turns {
+        if let Poll::Ready(output) = future
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()))
+        {
+            return Poll::Ready(output);
+        }
+        yield_now().await;
+    }
     future.poll(&mut Context::from_waker(Waker::noop()))
 }

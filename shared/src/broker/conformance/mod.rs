@@ -1,6 +1,6 @@
 //! The broker's contract as code: one function per promise, for any adapter.
 //!
-//! A function gets [`Brokers`] to open connections from and says whether the promise was kept. Nobody else may use the
+//! A function gets [`Brokers`](super::Brokers) to open connections from and says whether the promise was kept. Nobody else may use the
 //! same topics meanwhile: give each call a bus or a subject prefix of its own. Nothing here waits for time to pass: that
 //! something did *not* arrive is known once something published later did.
 
@@ -23,8 +23,6 @@ pub use ends::{
 pub use peer::Peer;
 
 use super::BrokerError;
-#[cfg(doc)]
-use super::Brokers;
 
 /// How a promise was broken.
 #[derive(Debug, thiserror::Error)]

@@ -317,3 +317,20 @@ impl Drop for NatsEvents {
         self.link.close();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_to_reconnect_slow_down_but_never_stop() {
+        let (first, longest) = RECONNECT_DELAY;
+        for attempts in [0, 1] {
+            assert!(reconnect_delay(attempts) <= first);
+        }
+        for attempts in [10, 100, usize::MAX] {
+            let delay = reconnect_delay(attempts);
+            assert!(longest / 2 <= delay && delay <= longest, "{delay:?}");
+        }
+    }
+}
