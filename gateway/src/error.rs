@@ -160,38 +160,38 @@ impl Refusal {
 mod tests {
     use super::*;
 
+    fn check(refusal: impl Into<Refusal>, status: u16, kind: RefusalKind, text: &str) {
+        let refusal = refusal.into();
+        let response = String::from_utf8(refusal.response().into_owned()).unwrap();
+        assert!(
+            response.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{response}"
+        );
+        assert!(
+            response.ends_with(&format!("\r\n\r\n{text}\n")),
+            "{response}"
+        );
+        assert_eq!(refusal.kind(), kind);
+    }
+
     #[test]
     fn every_refusal_says_its_status_and_reason() {
-        let check = |refusal: Refusal, status: u16, kind: RefusalKind, text: &str| {
-            let response = String::from_utf8(refusal.response().into_owned()).unwrap();
-            assert!(
-                response.starts_with(&format!("HTTP/1.1 {status} ")),
-                "{response}"
-            );
-            assert!(
-                response.ends_with(&format!("\r\n\r\n{text}\n")),
-                "{response}"
-            );
-            assert_eq!(refusal.kind(), kind);
-        };
         use RefusalKind as Kind;
+        let malformed = "the request head is malformed";
+        check(HeadError::Malformed, 400, Kind::BadRequest, malformed);
+        let repeated = "header Host must not be repeated";
         check(
-            HeadError::Malformed.into(),
+            UpgradeError::Repeated("Host"),
             400,
             Kind::BadRequest,
-            "the request head is malformed",
+            repeated,
         );
+        let version = "Sec-WebSocket-Version must be 13";
         check(
-            UpgradeError::Repeated("Host").into(),
-            400,
-            Kind::BadRequest,
-            "header Host must not be repeated",
-        );
-        check(
-            UpgradeError::Version.into(),
+            UpgradeError::Version,
             426,
             Kind::UpgradeUnsupported,
-            "Sec-WebSocket-Version must be 13",
+            version,
         );
         check(
             Refusal::Timeout,
@@ -200,30 +200,8 @@ mod tests {
             "the request took too long",
         );
         check(Refusal::NotFound, 404, Kind::NotFound, "nothing is here");
-        check(
-            Refusal::Origin,
-            403,
-            Kind::Origin,
-            "header Origin names an origin that may not connect",
-        );
-        check(
-            Refusal::TokenMissing,
-            401,
-            Kind::AuthMissing,
-            "a token is required",
-        );
-        check(
-            Refusal::Token(TokenError::Expired),
-            401,
-            Kind::AuthExpired,
-            "the token is expired",
-        );
-        check(
-            Refusal::Token(TokenError::Signature),
-            401,
-            Kind::AuthInvalid,
-            "the token is invalid",
-        );
+        let origin = "header Origin names an origin that may not connect";
+        check(Refusal::Origin, 403, Kind::Origin, origin);
         check(
             Refusal::Capacity,
             503,
@@ -241,6 +219,36 @@ mod tests {
             503,
             Kind::NoWorker,
             "no worker is available",
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_token_is_told_by_its_class_only() {
+        use RefusalKind as Kind;
+        check(
+            Refusal::TokenMissing,
+            401,
+            Kind::AuthMissing,
+            "a token is required",
+        );
+        let token = Refusal::Token;
+        check(
+            token(TokenError::Expired),
+            401,
+            Kind::AuthExpired,
+            "the token is expired",
+        );
+        check(
+            token(TokenError::Signature),
+            401,
+            Kind::AuthInvalid,
+            "the token is invalid",
+        );
+        check(
+            token(TokenError::Claim("aud")),
+            401,
+            Kind::AuthInvalid,
+            "the token is invalid",
         );
     }
 

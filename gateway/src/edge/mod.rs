@@ -93,7 +93,7 @@ impl Edge {
         drop(place);
         self.metrics.accepted(start);
         let connection = self.metrics.connection(is_tls);
-        self.relay(client, request.early, accepted, connection);
+        self.relay(client, &request.early, accepted, connection);
     }
 
     /// Head: a well-formed handshake for the right path. `None` if the client went without a word.
@@ -190,8 +190,8 @@ impl Edge {
             let placement = Placement::at(&worker);
             match handshake.with(address, self.config.upstream).await {
                 Ok(upstream) => {
-                    self.metrics.routed(decision);
-                    self.metrics.upstream_connected(start);
+                    self.metrics.workers.routed(decision);
+                    self.metrics.workers.connected(start);
                     return Ok((upstream, placement));
                 }
                 Err(UpstreamError::Refused(answer)) => return Err(Refusal::Worker(answer)),
@@ -201,14 +201,14 @@ impl Edge {
                         reason = kind.label(),
                         "no connection"
                     );
-                    self.metrics.upstream_failed(kind);
+                    self.metrics.workers.failed(kind);
                     if kind.is_ejecting() {
                         self.pool.eject(&worker);
                     }
                 }
             }
         }
-        self.metrics.routed(Decision::None);
+        self.metrics.workers.routed(Decision::None);
         Err(Refusal::NoWorker)
     }
 
@@ -229,7 +229,7 @@ impl Edge {
     fn relay(
         self: &Arc<Self>,
         client: Stream,
-        early: Vec<u8>,
+        early: &[u8],
         accepted: Accepted,
         connection: Gauged,
     ) {
@@ -239,7 +239,7 @@ impl Edge {
             permit,
         } = accepted;
         let session = Session::new(
-            (client, &early),
+            (client, early),
             (upstream.stream, &upstream.early),
             self.config.relay,
             self.metrics.traffic(),

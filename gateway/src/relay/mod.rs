@@ -9,6 +9,9 @@ mod registry;
 mod session;
 mod tracker;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use close::{Initiator, Outcome, Reason};
 pub(crate) use registry::{Order, Registry, Seat};
 pub(crate) use session::{Session, Timeouts, Traffic};

@@ -5,9 +5,10 @@
 //! channel would take a shared lock on every message.
 
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 use futures_util::task::AtomicWaker;
 
@@ -39,6 +40,15 @@ impl Control {
             1 => Order::GoAway,
             _ => Order::Drop,
         }
+    }
+
+    /// Waits for the order to end at once.
+    pub(super) async fn dropped(&self) {
+        poll_fn(|cx| match self.order(cx.waker()) {
+            Order::Drop => Poll::Ready(()),
+            Order::Carry | Order::GoAway => Poll::Pending,
+        })
+        .await;
     }
 
     /// Gives an order. A weaker one than that which stands is ignored.
@@ -105,7 +115,7 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// Where this connection finds its orders.
-    pub(super) fn control(&self) -> &Control {
+    pub(super) fn control(&self) -> &Arc<Control> {
         &self.control
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use prometheus::IntCounter;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::close::{GOING_AWAY, going_away, masked_close, worker_lost};
@@ -63,6 +63,18 @@ enum End {
     WorkerStalled,
     /// The sides did not finish in time after a Close, or after the client ended its side.
     Overdue,
+}
+
+/// What is left to say once relaying has stopped.
+enum Farewell {
+    /// Nothing, or nobody who would listen.
+    None,
+    /// Everything has been said: the client is only given the time to read it.
+    Silent,
+    /// The client is told that its worker is lost.
+    WorkerLost,
+    /// Client and worker are told that the gateway leaves.
+    Both,
 }
 
 /// Runs while a socket is blocked, or while a connection is ending.
@@ -213,33 +225,55 @@ where
         }
     }
 
-    /// Everything after the relay. Bounded by the close timeout.
+    /// Everything after the relay. Bounded by the close timeout, and by the order to drop.
     async fn finish(mut self, end: End) -> Outcome {
+        let limit = self.timeouts.close;
+        let control = self.seat.control().clone();
         let first_close = self
             .first_close
             .map(|(initiator, code)| Outcome::closed(initiator, code));
-        let abandoned = Outcome::new(Initiator::Client, Reason::Abnormal);
-        let limit = self.timeouts.close;
-        match end {
-            End::Ordered(Order::GoAway) => {
-                let _ = timeout(limit, self.say_goodbye()).await;
-                Outcome::new(Initiator::Gateway, Reason::Drain)
+        let gateway = |reason| Outcome::new(Initiator::Gateway, reason);
+        let (outcome, farewell) = match end {
+            End::Ordered(Order::GoAway) => (gateway(Reason::Drain), Farewell::Both),
+            End::Ordered(_) => (gateway(Reason::Drain), Farewell::None),
+            End::ClientStalled => (gateway(Reason::SlowConsumer), Farewell::None),
+            End::WorkerStalled => (gateway(Reason::Timeout), Farewell::WorkerLost),
+            End::WorkerEnded if first_close.is_none() && !self.upward.ended() => (
+                Outcome::new(Initiator::Worker, Reason::WorkerLost),
+                Farewell::WorkerLost,
+            ),
+            End::ClientLost | End::Overdue | End::WorkerEnded => {
+                let abandoned = Outcome::new(Initiator::Client, Reason::Abnormal);
+                let is_there = matches!(end, End::WorkerEnded);
+                let farewell = if is_there {
+                    Farewell::Silent
+                } else {
+                    Farewell::None
+                };
+                (first_close.unwrap_or(abandoned), farewell)
             }
-            End::Ordered(_) => Outcome::new(Initiator::Gateway, Reason::Drain),
-            End::ClientLost | End::Overdue => first_close.unwrap_or(abandoned),
-            End::ClientStalled => Outcome::new(Initiator::Gateway, Reason::SlowConsumer),
-            End::WorkerStalled => {
-                let _ = timeout(limit, self.report_lost_worker()).await;
-                Outcome::new(Initiator::Gateway, Reason::Timeout)
+        };
+        let said = async {
+            match farewell {
+                Farewell::None => {}
+                Farewell::Silent => self.see_client_off().await,
+                Farewell::WorkerLost => self.report_lost_worker().await,
+                Farewell::Both => self.say_goodbye().await,
             }
-            End::WorkerEnded if first_close.is_some() || self.upward.ended() => {
-                let _ = timeout(limit, see_off(&mut self.client)).await;
-                first_close.unwrap_or(abandoned)
-            }
-            End::WorkerEnded => {
-                let _ = timeout(limit, self.report_lost_worker()).await;
-                Outcome::new(Initiator::Worker, Reason::WorkerLost)
-            }
+        };
+        tokio::select! {
+            _ = timeout(limit, said) => {}
+            () = control.dropped() => {}
+        }
+        outcome
+    }
+
+    async fn see_client_off(&mut self) {
+        if self.upward.close().is_some() {
+            // Both have said goodbye: nothing more can come.
+            let _ = self.client.shutdown().await;
+        } else {
+            see_off(&mut self.client).await;
         }
     }
 

@@ -241,3 +241,144 @@ impl Drop for Placement {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn worker(name: &str) -> Worker {
+        Worker {
+            member: Member::new(name),
+            address: Some(SocketAddr::from(([127, 0, 0, 1], 1))),
+            state: WorkerState::Active,
+            label: name.to_owned(),
+            announced: 0,
+            limit: None,
+        }
+    }
+
+    fn pool(count: usize) -> Pool {
+        let pool = Pool::new(1.25, Duration::from_secs(5));
+        pool.publish(
+            (0..count)
+                .map(|number| worker(&format!("w{number}:1")))
+                .collect(),
+        );
+        pool
+    }
+
+    /// The same pool with one worker changed.
+    fn change(pool: &Pool, label: &str, change: impl Fn(&mut Worker)) {
+        let mut workers = (*pool.workers()).clone();
+        workers
+            .iter_mut()
+            .filter(|worker| worker.label == label)
+            .for_each(change);
+        pool.publish(workers);
+    }
+
+    fn route(pool: &Pool, key: &str) -> Vec<(String, Decision)> {
+        let route = pool.route(Some(key)).into_iter();
+        route
+            .map(|(worker, decision)| (worker.label, decision))
+            .collect()
+    }
+
+    #[test]
+    fn every_worker_is_a_candidate_once_and_the_home_is_first() {
+        let pool = pool(5);
+        let first = route(&pool, "user");
+        assert_eq!(first, route(&pool, "user"));
+        assert_eq!(first[0].1, Decision::Sticky);
+        assert!(
+            first[1..]
+                .iter()
+                .all(|(_, decision)| *decision == Decision::Fallback)
+        );
+        let mut labels: Vec<&String> = first.iter().map(|(label, _)| label).collect();
+        labels.sort_unstable();
+        assert_eq!(labels, ["w0:1", "w1:1", "w2:1", "w3:1", "w4:1"]);
+    }
+
+    #[test]
+    fn a_home_that_is_not_available_is_passed_over_and_the_others_keep_their_order() {
+        let cases: [&dyn Fn(&mut Worker); 4] = [
+            &|worker| worker.state = WorkerState::Draining,
+            &|worker| worker.state = WorkerState::Unhealthy,
+            &|worker| (worker.announced, worker.limit) = (10, Some(10)),
+            &|worker| worker.announced = 1000,
+        ];
+        for case in cases {
+            let pool = pool(5);
+            let before = route(&pool, "user");
+            change(&pool, &before[0].0, case);
+            let after = route(&pool, "user");
+            assert_eq!(after[0], (before[1].0.clone(), Decision::Rehash));
+            let rest = |route: &[(String, Decision)]| -> Vec<String> {
+                route.iter().map(|(label, _)| label.clone()).collect()
+            };
+            assert_eq!(rest(&after)[..4], rest(&before)[1..]);
+        }
+    }
+
+    #[test]
+    fn nobody_is_a_candidate_where_nobody_is_available() {
+        assert!(pool(0).route(Some("user")).is_empty());
+        let pool = pool(1);
+        change(&pool, "w0:1", |worker| {
+            worker.state = WorkerState::Unhealthy
+        });
+        assert!(pool.route(None).is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_worker_that_could_not_be_reached_comes_last_for_a_while() {
+        let pool = pool(3);
+        let home = pool.route(Some("user"))[0].0.clone();
+        pool.eject(&home);
+        assert_eq!(route(&pool, "user")[2].0, home.label);
+        tokio::time::advance(Duration::from_secs(6)).await;
+        assert_eq!(route(&pool, "user")[0], (home.label, Decision::Sticky));
+    }
+
+    #[test]
+    fn no_worker_gets_more_than_its_bounded_share() {
+        let pool = pool(4);
+        let mut placements = Vec::new();
+        for number in 0..1000 {
+            // A crowd whose keys are not spread at all.
+            let key = format!("user-{}", number % 3);
+            placements.push(Placement::at(&pool.route(Some(&key))[0].0));
+            let most = pool
+                .workers()
+                .iter()
+                .map(Worker::connections)
+                .max()
+                .unwrap();
+            assert!(most <= load_bound(1.25, number, 4), "{most} of {number}");
+        }
+        drop(placements);
+        assert!(
+            pool.workers()
+                .iter()
+                .all(|worker| worker.connections() == 0)
+        );
+    }
+
+    #[test]
+    fn without_a_key_everybody_gets_some() {
+        let pool = pool(4);
+        let mut counts = HashMap::new();
+        for _ in 0..400 {
+            let (worker, decision) = pool.route(None).swap_remove(0);
+            assert_eq!(decision, Decision::Random);
+            *counts.entry(worker.label).or_insert(0) += 1;
+        }
+        assert!(
+            counts.len() == 4 && counts.values().all(|count| *count > 40),
+            "{counts:?}"
+        );
+    }
+}

@@ -49,6 +49,8 @@ async fn readiness_goes_first_then_the_door_closes() {
     assert!(answer.contains("\r\nRetry-After: "), "{answer}");
     drop(late);
     assert_eq!(u16::from(client.closed().await.code), 1001);
+    drop(client);
+    edge.ended().await;
 }
 
 #[tokio::test]

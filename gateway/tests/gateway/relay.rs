@@ -92,7 +92,7 @@ async fn a_worker_that_speaks_first_is_heard() {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(handshake("").as_bytes()).await.unwrap();
             read_head(&mut stream).await;
-            let mut frames = [0; 15];
+            let mut frames = [0; 16];
             soon("the frames", stream.read_exact(&mut frames))
                 .await
                 .unwrap();
@@ -112,11 +112,11 @@ async fn a_worker_that_speaks_first_is_heard() {
         .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
         .unwrap();
     let mut answer = flotilla_shared::websocket::switching_protocols(key, None);
-    answer.extend(b"\x81\x05hello\x81\x06gate");
+    answer.extend(b"\x81\x05hello\x81\x07gate");
     worker.1.write_all(&answer).await.unwrap();
     worker.1.write_all(b"way").await.unwrap();
     let frames = soon("the client", client).await.unwrap();
-    assert_eq!(&frames[..], b"\x81\x05hello\x81\x06gatew");
+    assert_eq!(&frames[..], b"\x81\x05hello\x81\x07gateway");
 }
 
 #[tokio::test]
@@ -189,6 +189,7 @@ async fn a_close_is_passed_on_with_its_code() {
     let mut client = edge.connect().await;
     soon("closing", client.0.close(None)).await.unwrap();
     while client.next().await.is_some() {}
+    drop(client);
     let series =
         "flotilla_gateway_connections_closed_total{initiator=\"client\",reason=\"normal\"}";
     edge.metric_becomes(series, |sum| sum == 1.0).await;

@@ -68,7 +68,7 @@ async fn a_client_connects_with_tls() {
     // Over HTTP/2 a browser could not upgrade.
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
     let url = format!("wss://localhost{PATH}");
-    let (mut client, _) = Client::upgrade(stream, &url, &[]).await.unwrap();
+    let (mut client, _) = Box::pin(Client::upgrade(stream, &url, &[])).await.unwrap();
     client.echo("hello").await;
     client.echo(&"long ".repeat(100_000)).await;
     let series = "flotilla_gateway_connections{listener=\"tls\",tls=\"true\"}";

@@ -134,11 +134,7 @@ async fn echo(stream: TcpStream, requests: Arc<Mutex<Vec<Request>>>) {
                 let _ = socket.get_mut().write_all(&[0x82, 100, 1, 2]).await;
                 return;
             }
-            Message::Text(_) | Message::Binary(_) => {
-                if socket.send(message).await.is_err() {
-                    return;
-                }
-            }
+            Message::Text(_) | Message::Binary(_) => drop(socket.send(message).await),
             _ => {}
         }
     }

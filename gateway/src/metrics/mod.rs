@@ -4,22 +4,23 @@
 //! guards, so that they cannot miss a way out. What is known of the workers is read from the pool
 //! at the moment of a scrape: a worker that has left takes its series along.
 
+mod adder;
+mod workers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 use tokio::time::Instant;
 
+use self::adder::Adder;
+use self::workers::WorkerMetrics;
 use crate::error::RefusalKind;
 use crate::identify::Verdict;
 use crate::relay::{Initiator, Outcome, Reason, Traffic};
-use crate::route::{Decision, Pool, WorkerState};
-use crate::upstream::FailureKind;
+use crate::route::Pool;
 
 /// From a handshake on the same host to one that waits for its last worker.
 const HANDSHAKE_BUCKETS: &[f64] = &[
@@ -44,9 +45,7 @@ pub(crate) struct Metrics {
     connection_duration: Histogram,
     jwt_verifications: IntCounterVec,
     bytes: IntCounterVec,
-    routing_decisions: IntCounterVec,
-    upstream_connect_duration: Histogram,
-    upstream_connect_errors: IntCounterVec,
+    pub(crate) workers: WorkerMetrics,
     draining: IntGauge,
     drain_remaining: IntGauge,
 }
@@ -104,28 +103,13 @@ impl Metrics {
                 "Bytes relayed: in from clients, out to clients.",
                 &["direction"],
             )?,
-            routing_decisions: add.counters(
-                "routing_decisions_total",
-                "How workers came to be chosen.",
-                &["outcome"],
-            )?,
-            upstream_connect_duration: add.histogram(
-                "upstream_connect_duration_seconds",
-                "From the choice of a worker to its 101.",
-                HANDSHAKE_BUCKETS,
-            )?,
-            upstream_connect_errors: add.counters(
-                "upstream_connect_errors_total",
-                "Workers that did not take a connection.",
-                &["reason"],
-            )?,
+            workers: WorkerMetrics::register(&add, pool)?,
             draining: add.gauge("draining", "1 while the gateway drains, else 0.")?,
             drain_remaining: add.gauge(
                 "drain_remaining_connections",
                 "Connections that a drain still has to end.",
             )?,
         };
-        registry.register(Box::new(WorkerCollector::new(pool)?))?;
         metrics.create_series();
         Ok(metrics)
     }
@@ -148,16 +132,6 @@ impl Metrics {
         }
         for verdict in Verdict::ALL {
             let _ = self.jwt_verifications.with_label_values(&[verdict.label()]);
-        }
-        for decision in Decision::ALL {
-            let _ = self
-                .routing_decisions
-                .with_label_values(&[decision.label()]);
-        }
-        for kind in FailureKind::ALL {
-            let _ = self
-                .upstream_connect_errors
-                .with_label_values(&[kind.label()]);
         }
         let _ = self.traffic();
     }
@@ -220,23 +194,6 @@ impl Metrics {
             .inc();
     }
 
-    pub(crate) fn routed(&self, decision: Decision) {
-        self.routing_decisions
-            .with_label_values(&[decision.label()])
-            .inc();
-    }
-
-    pub(crate) fn upstream_connected(&self, since: Instant) {
-        self.upstream_connect_duration
-            .observe(since.elapsed().as_secs_f64());
-    }
-
-    pub(crate) fn upstream_failed(&self, kind: FailureKind) {
-        self.upstream_connect_errors
-            .with_label_values(&[kind.label()])
-            .inc();
-    }
-
     pub(crate) fn draining(&self, remaining: usize) {
         self.draining.set(1);
         self.drain_remaining
@@ -262,133 +219,5 @@ impl Gauged {
 impl Drop for Gauged {
     fn drop(&mut self) {
         self.0.dec();
-    }
-}
-
-/// Creates metrics in a registry.
-struct Adder<'a> {
-    registry: &'a Registry,
-}
-
-impl Adder<'_> {
-    fn add<M: Collector + Clone + 'static>(&self, metric: M) -> prometheus::Result<M> {
-        self.registry.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-        self.add(IntGauge::with_opts(options(name, help))?)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-        self.add(IntGaugeVec::new(options(name, help), labels)?)
-    }
-
-    fn counter(&self, name: &str, help: &str) -> prometheus::Result<IntCounter> {
-        self.add(IntCounter::with_opts(options(name, help))?)
-    }
-
-    fn counters(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> prometheus::Result<IntCounterVec> {
-        self.add(IntCounterVec::new(options(name, help), labels)?)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> prometheus::Result<Histogram> {
-        let options = HistogramOpts::from(options(name, help)).buckets(buckets.to_vec());
-        self.add(Histogram::with_opts(options)?)
-    }
-
-    fn histograms(
-        &self,
-        name: &str,
-        help: &str,
-        buckets: &[f64],
-        labels: &[&str],
-    ) -> prometheus::Result<HistogramVec> {
-        let options = HistogramOpts::from(options(name, help)).buckets(buckets.to_vec());
-        self.add(HistogramVec::new(options, labels)?)
-    }
-}
-
-fn options(name: &str, help: &str) -> Opts {
-    Opts::new(format!("flotilla_gateway_{name}"), help)
-}
-
-/// What the pool knows at the moment of a scrape.
-struct WorkerCollector {
-    pool: Arc<Pool>,
-    workers: IntGaugeVec,
-    connections: IntGaugeVec,
-    states: IntGaugeVec,
-}
-
-impl WorkerCollector {
-    fn new(pool: Arc<Pool>) -> prometheus::Result<Self> {
-        Ok(Self {
-            pool,
-            workers: IntGaugeVec::new(
-                options("workers", "Workers as this gateway sees them."),
-                &["state"],
-            )?,
-            connections: IntGaugeVec::new(
-                options(
-                    "worker_connections",
-                    "Connections that this gateway holds to a worker.",
-                ),
-                &["worker"],
-            )?,
-            states: IntGaugeVec::new(
-                options(
-                    "worker_state",
-                    "1 for the state that a worker is in, else 0.",
-                ),
-                &["worker", "state"],
-            )?,
-        })
-    }
-}
-
-impl Collector for WorkerCollector {
-    fn desc(&self) -> Vec<&Desc> {
-        [
-            self.workers.desc(),
-            self.connections.desc(),
-            self.states.desc(),
-        ]
-        .concat()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let workers = self.pool.workers();
-        self.connections.reset();
-        self.states.reset();
-        for state in WorkerState::ALL {
-            let count = workers
-                .iter()
-                .filter(|worker| worker.state() == state)
-                .count();
-            self.workers
-                .with_label_values(&[state.label()])
-                .set(count as i64);
-            for worker in workers.iter() {
-                let labels = [worker.label(), state.label()];
-                let is_current = i64::from(worker.state() == state);
-                self.states.with_label_values(&labels).set(is_current);
-            }
-        }
-        for worker in workers.iter() {
-            let gauge = self.connections.with_label_values(&[worker.label()]);
-            gauge.set(worker.connections() as i64);
-        }
-        [
-            self.workers.collect(),
-            self.connections.collect(),
-            self.states.collect(),
-        ]
-        .concat()
     }
 }

@@ -1,0 +1,218 @@
+//! Sessions between two in-memory streams, with a clock that stands still until everybody waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::{Initiator, Order, Outcome, Reason, Registry, Session, Timeouts, Traffic};
+
+const TIMEOUTS: Timeouts = Timeouts {
+    write: Duration::from_secs(30),
+    close: Duration::from_secs(5),
+};
+
+struct Relayed {
+    client: DuplexStream,
+    worker: DuplexStream,
+    registry: Arc<Registry>,
+    task: JoinHandle<Outcome>,
+    start: Instant,
+}
+
+fn traffic() -> Traffic {
+    let counter = |name| prometheus::IntCounter::new(name, name).unwrap();
+    Traffic {
+        inbound: counter("inbound"),
+        outbound: counter("outbound"),
+    }
+}
+
+/// A session whose client's socket holds so many bytes each way.
+fn relay(buffer: usize) -> Relayed {
+    let ((client, near_client), (worker, near_worker)) = (duplex(buffer), duplex(1024));
+    let registry = Arc::new(Registry::default());
+    let session = Session::new(
+        (near_client, &[]),
+        (near_worker, &[]),
+        TIMEOUTS,
+        traffic(),
+        registry.enter(),
+    );
+    let task = tokio::spawn(session.run());
+    Relayed {
+        client,
+        worker,
+        registry,
+        task,
+        start: Instant::now(),
+    }
+}
+
+impl Relayed {
+    async fn outcome(self) -> (Initiator, Reason, u64) {
+        let outcome = self.task.await.unwrap();
+        (
+            outcome.initiator,
+            outcome.reason,
+            self.start.elapsed().as_secs(),
+        )
+    }
+
+    fn order(&self, order: Order) {
+        self.registry
+            .controls()
+            .iter()
+            .for_each(|control| control.give(order));
+    }
+}
+
+async fn read(stream: &mut DuplexStream, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await.unwrap();
+    bytes
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    /// The size of what `run` returns, without running it.
+    fn size_of_result<A, F>(_run: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+    let size = size_of_result(Session::<pingora::protocols::Stream, TcpStream>::run);
+    assert!(size <= 700, "{size} bytes");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_stays() {
+    let mut relayed = relay(64);
+    tokio::time::sleep(Duration::from_secs(24 * 3600)).await;
+    relayed.client.write_all(b"\x81\x80\0\0\0\0").await.unwrap();
+    assert_eq!(read(&mut relayed.worker, 6).await, b"\x81\x80\0\0\0\0");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_slow() {
+    let mut relayed = relay(64);
+    relayed
+        .worker
+        .write_all(&[&[0x82, 126, 1, 0][..], &[7; 256]].concat())
+        .await
+        .unwrap();
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Gateway, Reason::SlowConsumer, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_a_little_now_and_then_is_not_slow() {
+    let mut relayed = relay(64);
+    let frame = [&[0x82, 126, 1, 0][..], &[7; 256]].concat();
+    relayed.worker.write_all(&frame).await.unwrap();
+    for chunk in frame.chunks(20) {
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        assert_eq!(read(&mut relayed.client, chunk.len()).await, chunk);
+    }
+    drop(relayed.client.write_all(b"").await);
+    assert!(!relayed.task.is_finished());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_client_of_a_worker_that_takes_nothing_is_sent_to_another() {
+    let mut relayed = relay(4096);
+    let frame = [&[0x82, 0xfe, 8, 0, 0, 0, 0, 0][..], &[7; 2048]].concat();
+    relayed.client.write_all(&frame).await.unwrap();
+    assert_eq!(read(&mut relayed.client, 4).await, b"\x88\x0d\x03\xf4");
+    let client = std::mem::replace(&mut relayed.client, duplex(1).0);
+    drop(client);
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Gateway, Reason::Timeout, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_close_the_sides_have_a_limited_time() {
+    let mut relayed = relay(64);
+    relayed.worker.write_all(b"\x88\x02\x03\xe8").await.unwrap();
+    assert_eq!(read(&mut relayed.client, 4).await, b"\x88\x02\x03\xe8");
+    // Neither side ends its connection.
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Worker, Reason::Normal, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_ended_its_side_is_not_kept_for_ever() {
+    let mut relayed = relay(64);
+    relayed.client.shutdown().await.unwrap();
+    assert_eq!(relayed.worker.read(&mut [0]).await.unwrap(), 0);
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Client, Reason::Abnormal, 30));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_worker_hears_of_the_gateways_leaving_too() {
+    let mut relayed = relay(64);
+    relayed.order(Order::GoAway);
+    let close = read(&mut relayed.worker, 8).await;
+    let [0x88, 0x82, m0, m1, _, _, high, low] = close[..] else {
+        panic!("{close:?}")
+    };
+    assert_eq!([high ^ m0, low ^ m1], 1001_u16.to_be_bytes());
+    assert_eq!(
+        read(&mut relayed.client, 4).await[2..],
+        1001_u16.to_be_bytes()
+    );
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Gateway, Reason::Drain, 5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_under_way_are_finished_before_the_goodbye() {
+    let mut relayed = relay(1024);
+    relayed.worker.write_all(b"\x81\x05he").await.unwrap();
+    relayed
+        .client
+        .write_all(b"\x81\x85\0\0\0\0wo")
+        .await
+        .unwrap();
+    assert_eq!(read(&mut relayed.client, 4).await, b"\x81\x05he");
+    assert_eq!(read(&mut relayed.worker, 8).await, b"\x81\x85\0\0\0\0wo");
+    relayed.order(Order::GoAway);
+    relayed
+        .worker
+        .write_all(b"llo\x81\x09and more")
+        .await
+        .unwrap();
+    relayed.client.write_all(b"rld\x81").await.unwrap();
+    assert_eq!(read(&mut relayed.client, 3).await, b"llo");
+    let next = read(&mut relayed.client, 4).await;
+    assert_eq!((next[0], &next[2..]), (0x88, &b"\x03\xe9"[..]));
+    assert_eq!(read(&mut relayed.worker, 3).await, b"rld");
+    assert_eq!(read(&mut relayed.worker, 2).await, b"\x88\x82");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_closing_is_not_told_again() {
+    let mut relayed = relay(64);
+    relayed.worker.write_all(b"\x88\x02\x03\xe8").await.unwrap();
+    assert_eq!(read(&mut relayed.client, 4).await, b"\x88\x02\x03\xe8");
+    relayed.order(Order::GoAway);
+    drop(std::mem::replace(&mut relayed.worker, duplex(1).0));
+    relayed.client.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    relayed.client.read_to_end(&mut rest).await.unwrap();
+    assert!(rest.is_empty(), "{rest:?}");
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Worker, Reason::Normal, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_to_drop_ends_a_connection_that_says_goodbye_in_vain() {
+    let relayed = relay(64);
+    relayed.order(Order::GoAway);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    relayed.order(Order::Drop);
+    let outcome = relayed.outcome().await;
+    assert_eq!(outcome, (Initiator::Gateway, Reason::Drain, 1));
+}
