@@ -16,8 +16,10 @@ use flotilla_shared::websocket::{
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
+use crate::capacity::Permit;
 use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::metrics::Rejected;
@@ -51,29 +53,54 @@ struct Answer {
     rejected: Option<Rejected>,
 }
 
-/// Serves one accepted socket until it is closed.
-pub(crate) async fn serve(mut socket: TcpStream, shard: Rc<Shard>) {
-    let counts = shard.metrics().process().connections.clone();
-    let handshake = Box::pin(handshake(&mut socket, &shard));
-    let accepted = match tokio::time::timeout(shard.limits().handshake_timeout, handshake).await {
-        Ok(Ok(Ok(accepted))) => accepted,
-        Ok(Ok(Err(answer))) => {
+/// Serves one accepted socket until it is closed. `place` is held while hands are shaken.
+pub(crate) async fn serve(socket: TcpStream, shard: Rc<Shard>, place: OwnedSemaphorePermit) {
+    // Boxed, so that the task of an idle connection has no room for its past.
+    let Some((attached, rest)) = Box::pin(establish(socket, shard)).await else {
+        return;
+    };
+    drop(place);
+    attached.connection.run(rest).await;
+}
+
+/// Answers the request; a connection, with what came behind the head, if it is a client's and there is room.
+async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached, Vec<u8>)> {
+    let counts = &shard.metrics().process().connections;
+    let handshake = handshake(&mut socket, &shard);
+    let answered = match tokio::time::timeout(shard.limits().handshake_timeout, handshake).await {
+        Ok(answered) => answered.ok()?,
+        Err(_) => {
+            counts.rejected(Rejected::Timeout);
+            return None;
+        }
+    };
+    let room = |accepted| match shard.admission().capacity.take() {
+        Some(permit) => Ok((accepted, permit)),
+        None => Err(reject(
+            Rejected::Capacity,
+            unavailable("the worker is full"),
+        )),
+    };
+    match answered.and_then(room) {
+        Ok((accepted, permit)) => Some(attach(socket, &shard, accepted, permit)),
+        Err(answer) => {
             if let Some(reason) = answer.rejected {
                 counts.rejected(reason);
             }
             // The client may be gone already.
             let _ = socket.write_all(&answer.response).await;
             let _ = socket.shutdown().await;
-            return;
+            None
         }
-        Ok(Err(_)) => return,
-        Err(_) => return counts.rejected(Rejected::Timeout),
-    };
-    let Some(permit) = shard.admission().capacity.take() else {
-        counts.rejected(Rejected::Capacity);
-        let _ = socket.write_all(&unavailable("the worker is full")).await;
-        return;
-    };
+    }
+}
+
+fn attach(
+    socket: TcpStream,
+    shard: &Rc<Shard>,
+    accepted: Accepted,
+    permit: Permit,
+) -> (Attached, Vec<u8>) {
     let client = Uuid::new_v4();
     let session = Session::new(
         shard.policy().clone(),
@@ -86,16 +113,16 @@ pub(crate) async fn serve(mut socket: TcpStream, shard: Rc<Shard>) {
     let (id, connection) =
         shard.attach(|id| Connection::new(id, accepted.format, shard.clone(), outbox, session));
     tracing::debug!(%client, "client connected");
+    let counts = &shard.metrics().process().connections;
     counts.opened.inc();
     counts.open.inc();
     let attached = Attached {
-        shard,
+        shard: shard.clone(),
         id,
-        connection: connection.clone(),
+        connection,
+        _permit: permit,
     };
-    connection.run(accepted.rest).await;
-    drop(attached);
-    drop(permit);
+    (attached, accepted.rest)
 }
 
 /// A connection's place in the shard. Dropping it, also by a panic, leaves nothing behind.
@@ -103,6 +130,7 @@ struct Attached {
     shard: Rc<Shard>,
     id: u32,
     connection: Rc<Connection>,
+    _permit: Permit,
 }
 
 impl Drop for Attached {
@@ -244,4 +272,19 @@ fn negotiate(upgrade: &Upgrade, head: &RequestHead) -> (Option<&'static str>, Fo
             Format::Json
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    /// The size of the future that an async function of three arguments returns.
+    fn future_bytes<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn the_task_of_an_idle_connection_stays_small() {
+        // A thousand connections more or less of this size are a megabyte: whatever is rare is boxed.
+        let bytes = future_bytes(super::serve);
+        assert!(bytes <= 1024, "{bytes} bytes");
+    }
 }

@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::{BrokerError, Topic};
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{Command, Reply};
-use flotilla_shared::protocol::{DecodeError, Format, append_reply, commands};
+use flotilla_shared::protocol::{DecodeError, Format, Messages, append_reply, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
 use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
@@ -249,26 +249,39 @@ impl Connection {
     async fn frame(self: &Rc<Self>, payload: &[u8]) {
         self.shard.metrics().received_bytes(payload.len());
         let mut frames = BytesMut::new();
+        let mut commands = commands(self.format, payload);
         let mut is_empty = true;
-        for command in commands(self.format, payload) {
-            is_empty = false;
-            let event = self.event_of(command);
-            if let Some(publish) = self.step(event, &mut frames) {
-                // Nothing may overtake what was answered before: a publication that is delivered meanwhile would.
-                self.send(&mut frames);
-                let id = publish.id;
-                let result = self.publish(*publish).await;
-                self.step(Event::Published { id, result }, &mut frames);
-            }
-            if self.ending.get().is_some() || self.outbox.fate() != Fate::Open {
-                break;
-            }
+        while let Some(publish) = self.advance(&mut commands, &mut is_empty, &mut frames) {
+            // Nothing may overtake what was answered before: a publication that is delivered meanwhile would.
+            self.send(&mut frames);
+            let id = publish.id;
+            // Boxed, so that the task of an idle connection has no room for it.
+            let result = Box::pin(self.publish(*publish)).await;
+            self.step(Event::Published { id, result }, &mut frames);
         }
         if is_empty {
             self.step(Event::Malformed, &mut frames);
         }
         self.send(&mut frames);
         self.arm();
+    }
+
+    /// Runs commands up to the next publication, or to the end of the frame or of the connection.
+    fn advance(
+        self: &Rc<Self>,
+        commands: &mut Messages<'_, Command>,
+        is_empty: &mut bool,
+        frames: &mut BytesMut,
+    ) -> Option<Box<Publish>> {
+        while self.ending.get().is_none() && self.outbox.fate() == Fate::Open {
+            let command = commands.next()?;
+            *is_empty = false;
+            let publish = self.step(self.event_of(command), frames);
+            if publish.is_some() {
+                return publish;
+            }
+        }
+        None
     }
 
     fn event_of(&self, command: Result<Command, DecodeError>) -> Event {

@@ -145,6 +145,11 @@ impl Worker {
             shards = self.listeners.len(),
             "listening"
         );
+        if !self.config.lets_anyone_in() {
+            tracing::warn!(
+                "nobody can connect: there is no client.token key, no passport key, and no anonymous access"
+            );
+        }
         let capacity = Capacity::new(self.config.connections_cap());
         let limit = i64::try_from(capacity.limit()).unwrap_or(i64::MAX);
         self.metrics.connections.limit.set(limit);

@@ -13,7 +13,7 @@ use flotilla_shared::broker::{Broker, BrokerConnection, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::LocalSet;
 
 use crate::accept;
@@ -29,6 +29,9 @@ const BROKER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How long a shard pauses after `accept` failed, which it does when the process has no file left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Clients of one shard that may be shaking hands at the same time.
+const HANDSHAKES_MAX: usize = 1024;
 
 /// The broker connection of each shard, once it has one.
 pub(crate) type ShardBrokers = Arc<[OnceLock<Arc<dyn Broker>>]>;
@@ -152,12 +155,17 @@ impl ShardContext {
 
 /// Accepts for ever. Also while draining: who comes then gets an answer and goes to another worker.
 async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
     loop {
+        // Who comes when too many are shaking hands waits in the listener's backlog.
+        let Ok(handshake) = handshakes.clone().acquire_owned().await else {
+            return;
+        };
         match listener.accept().await {
             Ok((socket, _)) => {
                 // Messages are small and somebody waits for each.
                 if socket.set_nodelay(true).is_ok() {
-                    tokio::task::spawn_local(accept::serve(socket, shard.clone()));
+                    tokio::task::spawn_local(accept::serve(socket, shard.clone(), handshake));
                 }
             }
             Err(error) => {

@@ -144,6 +144,13 @@ impl Config {
         SocketAddr::new(ip, listening.port()).to_string()
     }
 
+    /// Whether there is any way to be somebody here.
+    pub(crate) fn lets_anyone_in(&self) -> bool {
+        self.verifier.is_configured()
+            || self.passport_keys.is_some()
+            || self.client.allow_anonymous_connect_without_token
+    }
+
     /// The most connections that the configuration and the system allow.
     pub(crate) fn connections_cap(&self) -> usize {
         let cap =
