@@ -10,8 +10,10 @@ use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, layer::SubscriberExt, 
 
 use crate::config::Problems;
 
-/// Libraries that tell too much at the level of our own logs. Whoever wants it names them in `level`.
-const QUIET: &str = "pingora=warn";
+/// Libraries that tell too much at the level of our own logs: every connection, subjects with the names of channels,
+/// failed health checks with their whole configuration (the gateway says which worker is unhealthy). Whoever wants it
+/// names them in `level`.
+const QUIET: &str = "pingora=warn,pingora_load_balancing=error,async_nats=warn";
 
 /// How a process logs, as written in a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
