@@ -67,12 +67,12 @@ pub(crate) enum Transport {
     /// Everything in one process, over memory.
     Embedded,
     /// Real processes, over NATS.
-    Nats(NatsServer),
+    Nats(NatsSource),
 }
 
 /// Which NATS server a fleet uses.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum NatsServer {
+pub(crate) enum NatsSource {
     /// One that runs already, at this URL.
     Running(String),
     /// One that is started for this fleet: this program, or one to be found.
@@ -87,8 +87,8 @@ impl DevArguments {
     pub(crate) fn transport(&self) -> anyhow::Result<Transport> {
         match (self.nats.as_deref(), &self.nats_server) {
             (None, None) => Ok(Transport::Embedded),
-            (Some("") | None, program) => Ok(Transport::Nats(NatsServer::Started(program.clone()))),
-            (Some(url), None) => Ok(Transport::Nats(NatsServer::Running(url.to_owned()))),
+            (Some("") | None, program) => Ok(Transport::Nats(NatsSource::Started(program.clone()))),
+            (Some(url), None) => Ok(Transport::Nats(NatsSource::Running(url.to_owned()))),
             (Some(_), Some(_)) => {
                 anyhow::bail!(
                     "--nats URL uses running servers and --nats-server starts one: give one of them"
@@ -165,21 +165,21 @@ mod tests {
     fn nats_flags_choose_the_transport() {
         let transport = |line: &str| parse(line).dev.transport().expect(line);
         assert_eq!(transport("flotilla"), Transport::Embedded);
-        let check = |line: &str, expected: NatsServer| {
+        let check = |line: &str, expected: NatsSource| {
             assert_eq!(transport(line), Transport::Nats(expected), "{line}");
         };
-        check("flotilla --nats", NatsServer::Started(None));
+        check("flotilla --nats", NatsSource::Started(None));
         check(
             "flotilla --nats nats://h:4222",
-            NatsServer::Running("nats://h:4222".into()),
+            NatsSource::Running("nats://h:4222".into()),
         );
         check(
             "flotilla --nats-server /x",
-            NatsServer::Started(Some("/x".into())),
+            NatsSource::Started(Some("/x".into())),
         );
         check(
             "flotilla --nats --nats-server /x",
-            NatsServer::Started(Some("/x".into())),
+            NatsSource::Started(Some("/x".into())),
         );
         let both = parse("flotilla --nats nats://h:4222 --nats-server /x");
         assert!(both.dev.transport().is_err());

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::member::Member;
+use crate::member::{Member, NatsServer};
 
 /// Everything a developer needs to use the fleet.
 #[derive(Debug)]
@@ -22,7 +22,9 @@ pub(crate) struct Banner {
     /// The channel of the examples.
     pub(crate) channel: String,
     /// The workers and the gateway.
-    pub(crate) processes: Vec<Member>,
+    pub(crate) members: Vec<Member>,
+    /// The nats-server that was started for them.
+    pub(crate) nats: Option<NatsServer>,
 }
 
 impl fmt::Display for Banner {
@@ -32,38 +34,53 @@ impl fmt::Display for Banner {
             profile,
             url,
             demo,
+            ..
+        } = self;
+        let Self {
             token,
             token_note,
             channel,
-            processes,
+            ..
         } = self;
-        writeln!(f, "\nFlotilla is up: {what}.\n")?;
-        writeln!(f, "  Demo page   {demo} (open it in several tabs)")?;
-        writeln!(f, "  WebSocket   {url}")?;
-        writeln!(f, "  Profile     {profile}")?;
-        writeln!(f, "  Token       {token_note}:\n\n{token}\n")?;
-        writeln!(f, "From a command line, connect with\n")?;
-        writeln!(f, "npx wscat -c {url}\n")?;
-        writeln!(
+        write!(
             f,
-            "and paste these lines (and answer each {{}} that comes with {{}}, to stay):\n"
+            r#"
+Flotilla is up: {what}.
+
+  Demo page   {demo} (open it in several tabs)
+  WebSocket   {url}
+  Profile     {profile}
+  Token       {token_note}:
+
+{token}
+
+From a command line, connect with
+
+npx wscat -c {url}
+
+and paste these lines (and answer each {{}} that comes with {{}}, to stay):
+
+{{"id":1,"connect":{{"token":"{token}"}}}}
+{{"id":2,"subscribe":{{"channel":"{channel}"}}}}
+{{"id":3,"publish":{{"channel":"{channel}","data":{{"text":"hello"}}}}}}
+
+"#
         )?;
-        writeln!(f, r#"{{"id":1,"connect":{{"token":"{token}"}}}}"#)?;
-        writeln!(f, r#"{{"id":2,"subscribe":{{"channel":"{channel}"}}}}"#)?;
-        writeln!(
-            f,
-            r#"{{"id":3,"publish":{{"channel":"{channel}","data":{{"text":"hello"}}}}}}"#
-        )?;
-        writeln!(f)?;
-        for Member {
-            name, pid, admin, ..
-        } in processes
-        {
-            let pid = pid
-                .map(|pid| format!("process {pid:<8} "))
-                .unwrap_or_default();
-            writeln!(f, "  {name:<10}  {pid}http://{admin}/metrics")?;
+        for Member { name, pid, admin } in &self.members {
+            let about = format!("http://{admin}/metrics");
+            process(f, name, *pid, &about)?;
+        }
+        if let Some(NatsServer { pid, url }) = &self.nats {
+            process(f, "nats", Some(*pid), url)?;
         }
         writeln!(f, "\nCtrl-C ends everything.")
+    }
+}
+
+/// A line on one process; those that are a part of this one have no id.
+fn process(f: &mut fmt::Formatter<'_>, name: &str, pid: Option<i32>, about: &str) -> fmt::Result {
+    match pid {
+        Some(pid) => writeln!(f, "  {name:<10}  process {pid:<8}  {about}"),
+        None => writeln!(f, "  {name:<10}  {about}"),
     }
 }

@@ -1,6 +1,10 @@
 //! `flotilla dev`: one fleet from start to Ctrl-C.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 use flotilla_shared::{
@@ -15,7 +19,7 @@ use crate::{
     banner::Banner,
     demo::{self, Demo},
     embedded::Embedded,
-    member::Member,
+    member::{Member, NatsServer},
     ports,
     processes::Processes,
     profile::Profile,
@@ -65,7 +69,8 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
     };
     demo_listener.set_nonblocking(true)?;
     let page = demo::serve(TcpListener::from_std(demo_listener)?, Demo::new(&settings));
-    print!("{}", banner(&settings, arguments, started.members())?);
+    let banner = banner(&settings, arguments, &started)?;
+    io::stdout().write_all(banner.to_string().as_bytes())?;
     lifecycle.serving();
     tokio::select! {
         ended = started.run(&lifecycle) => ended,
@@ -112,6 +117,13 @@ impl Fleet {
         }
     }
 
+    fn nats_server(&self) -> Option<&NatsServer> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Processes(fleet) => fleet.nats_server(),
+        }
+    }
+
     async fn run(self, lifecycle: &Lifecycle) -> Result<()> {
         match self {
             Self::Embedded(fleet) => fleet.run(lifecycle).await,
@@ -120,7 +132,7 @@ impl Fleet {
     }
 }
 
-fn banner(settings: &Settings, arguments: &DevArguments, members: &[Member]) -> Result<Banner> {
+fn banner(settings: &Settings, arguments: &DevArguments, fleet: &Fleet) -> Result<Banner> {
     let workers = arguments.workers;
     let plural = if workers == 1 { "" } else { "s" };
     let how = match arguments.transport()? {
@@ -136,6 +148,7 @@ fn banner(settings: &Settings, arguments: &DevArguments, members: &[Member]) -> 
         token: token::mint(&settings.token_secret, USER, None, TOKEN_TTL)?,
         token_note: format!("for user {USER}, valid for 12 hours; others by `flotilla token`"),
         channel: profile.channel.clone(),
-        processes: members.to_vec(),
+        members: fleet.members().to_vec(),
+        nats: fleet.nats_server().cloned(),
     })
 }

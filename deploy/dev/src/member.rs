@@ -1,4 +1,4 @@
-//! What the launcher knows of each process of the fleet, to show it.
+//! What the launcher knows of each process of the fleet, to show it and to ask it.
 
 use std::net::SocketAddr;
 
@@ -11,4 +11,13 @@ pub(crate) struct Member {
     pub(crate) pid: Option<i32>,
     /// Its metrics and health.
     pub(crate) admin: SocketAddr,
+}
+
+/// A nats-server that was started for the fleet and listens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct NatsServer {
+    /// Its process.
+    pub(crate) pid: i32,
+    /// Its client URL.
+    pub(crate) url: String,
 }

@@ -8,6 +8,7 @@
 use std::{
     ffi::OsString,
     io,
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{self, ExitCode, Stdio},
     thread,
@@ -25,7 +26,7 @@ pub(crate) fn exit_when_gone() {
     at_end_of_input(|| process::exit(0));
 }
 
-/// Runs a program until it ends or standard input does; then it is killed.
+/// Runs a program until it ends. When standard input ends, or at a signal, it is killed.
 ///
 /// # Errors
 /// When the program cannot be started.
@@ -35,7 +36,6 @@ pub(crate) async fn exec(program: &Path, arguments: &[OsString]) -> Result<ExitC
         // An error means that the program has ended by itself.
         let _ = gone.send(());
     });
-    // A terminal's Ctrl-C reaches the program too; until it has ended there is something to kill.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut child = Command::new(program)
@@ -44,15 +44,17 @@ pub(crate) async fn exec(program: &Path, arguments: &[OsString]) -> Result<ExitC
         .kill_on_drop(true)
         .spawn()
         .with_context(|| program.display().to_string())?;
-    let ignore_interrupts = async { while interrupt.recv().await.is_some() {} };
     tokio::select! {
         status = child.wait() => {
-            let code = status?.code().and_then(|code| u8::try_from(code).ok());
+            let status = status?;
+            // As shells tell of a signal.
+            let code = status.code().or(status.signal().map(|signal| 128 + signal));
+            let code = code.and_then(|code| u8::try_from(code).ok());
             return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
         }
         _ = parent_gone => {}
+        _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
-        () = ignore_interrupts => {}
     }
     child.kill().await?;
     Ok(ExitCode::SUCCESS)

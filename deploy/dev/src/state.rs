@@ -216,7 +216,7 @@ mod tests {
         );
         check(
             &[("XDG_STATE_HOME", Path::new("relative")), ("HOME", home)],
-            &[state.clone()],
+            std::slice::from_ref(&state),
         );
         check(
             &[

@@ -1,6 +1,7 @@
 //! One child process: started, its log passed on, its end reported. What it runs is the caller's.
 
 use std::{
+    io::{self, Write},
     net::SocketAddr,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -133,7 +134,8 @@ async fn relay(
     while let Ok(Some(line)) = lines.next_line().await {
         let line = log_line::parse(&line);
         if line.level <= level {
-            eprintln!("{name:<9} | {}", line.text);
+            // Nobody is left to tell if the terminal is gone.
+            let _ = writeln!(io::stderr(), "{name:<9} | {}", line.text);
         }
         if let Some(listening) = line.listening
             && let Some(told) = told.take()

@@ -43,6 +43,8 @@ fn from_json(fields: &Map<String, Value>) -> LogLine {
     let mut readable = format!("{level:<5} {message}");
     for (name, value) in fields {
         match value {
+            // Where in the sources a record of the `log` crate was made: only debuggers want that.
+            _ if name.starts_with("log.") => {}
             _ if ["timestamp", "level", "message", "target"].contains(&name.as_str()) => {}
             Value::String(value) => readable.extend([" ", name, "=", value]),
             value => readable.extend([" ", name, "=", &value.to_string()]),
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn a_json_line_becomes_readable() {
         let line = parse(
-            r#"{"timestamp":"t","level":"WARN","message":"broker lost","error":"refused","attempt":3,"target":"x"}"#,
+            r#"{"timestamp":"t","level":"WARN","message":"broker lost","error":"refused","attempt":3,"target":"x","log.line":7}"#,
         );
         assert_eq!(line.text, "WARN  broker lost attempt=3 error=refused");
         assert_eq!((line.level, line.listening), (Level::WARN, None));

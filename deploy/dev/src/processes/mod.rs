@@ -2,8 +2,8 @@
 //! service binaries.
 //!
 //! They stay in the launcher's process group, so that a terminal's Ctrl-C reaches them, and end when
-//! the launcher does (`parent`). A child that is killed stays dead: to see what then happens is what
-//! this way of running is for.
+//! the launcher does (`parent`). Only NATS has a group of its own: the others need it to leave. A
+//! child that is killed stays dead: to see what then happens is what this way of running is for.
 
 mod child;
 mod log_line;
@@ -28,8 +28,16 @@ use tokio::{
 };
 use toml::Table;
 
-use crate::{args::NatsServer, member::Member, settings::Settings, state::FleetDirectory};
+use crate::{
+    args::NatsSource,
+    member::{Member, NatsServer},
+    settings::Settings,
+    state::FleetDirectory,
+};
 use child::{Child, Ended, Ends};
+
+/// How much later than a child the launcher may see a signal that was sent to both.
+const SIGNAL_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// How long killed children are waited for.
 const KILL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -39,8 +47,9 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) struct Processes {
     /// Workers and the gateway.
     services: Vec<Child>,
-    /// A NATS server of this fleet's own.
+    /// Who watches over the nats-server that was started for this fleet.
     nats: Option<Child>,
+    nats_server: Option<NatsServer>,
     ends: Ends,
     /// The command that starts each child again, by the child's name.
     commands: Vec<(String, String)>,
@@ -57,12 +66,13 @@ impl Processes {
     pub(crate) async fn start(
         settings: &Settings,
         workers: u16,
-        nats: NatsServer,
+        nats: NatsSource,
         directory: &FleetDirectory,
     ) -> Result<Self> {
         let mut fleet = Self {
             services: Vec::new(),
             nats: None,
+            nats_server: None,
             ends: Ends::new(),
             commands: Vec::new(),
             members: Vec::new(),
@@ -70,8 +80,8 @@ impl Processes {
             log: settings.log,
         };
         let url = match nats {
-            NatsServer::Running(url) => url,
-            NatsServer::Started(program) => fleet.start_nats(program, directory).await?,
+            NatsSource::Running(url) => url,
+            NatsSource::Started(program) => fleet.start_nats(program, directory).await?,
         };
         let mut starting = Vec::new();
         for index in 1..=workers {
@@ -92,6 +102,11 @@ impl Processes {
         &self.members
     }
 
+    /// The nats-server, if it was started for this fleet.
+    pub(crate) fn nats_server(&self) -> Option<&NatsServer> {
+        self.nats_server.as_ref()
+    }
+
     async fn start_nats(
         &mut self,
         program: Option<PathBuf>,
@@ -102,9 +117,9 @@ impl Processes {
         let command = nats::command(&program, &files)?;
         self.nats = Some(Child::start("nats", command, self.log, &mut self.ends)?);
         let server = nats::listening(&files).await?;
-        self.commands
-            .push(("nats".to_owned(), server.command(&program)));
-        Ok(server.url)
+        let again = nats::same_again(&program, &server);
+        self.commands.push(("nats".to_owned(), again));
+        Ok(self.nats_server.insert(server).url.clone())
     }
 
     fn start_service(
@@ -157,7 +172,7 @@ impl Processes {
         loop {
             tokio::select! {
                 ended = self.ends.join_next() => match ended {
-                    Some(ended) => self.report(&ended??),
+                    Some(ended) => self.ended(&ended??, lifecycle).await,
                     None => bail!("every process of the fleet has ended"),
                 },
                 () = lifecycle.wait_for(Phase::Draining) => break,
@@ -168,8 +183,14 @@ impl Processes {
         drained
     }
 
-    fn report(&self, ended: &Ended) {
+    /// Reports the end of a child, unless it ends because everything does.
+    async fn ended(&mut self, ended: &Ended, lifecycle: &Lifecycle) {
         let Ended { name, status } = ended;
+        self.services.retain(|service| service.name() != name);
+        let draining = time::timeout(SIGNAL_TIMEOUT, lifecycle.wait_for(Phase::Draining));
+        if draining.await.is_ok() {
+            return;
+        }
         eprintln!("{name} {}", in_words(*status));
         if let Some((_, command)) = self.commands.iter().find(|(known, _)| known == name) {
             eprintln!("  start it again with: {command}");
@@ -181,12 +202,11 @@ impl Processes {
             self.services.iter().for_each(Child::terminate);
         }
         let all_ended = async {
-            while let Some(ended) = self.ends.join_next().await {
-                let ended = ended??;
-                self.services.retain(|service| service.name() != ended.name);
-                if self.services.is_empty() {
-                    break;
-                }
+            while !self.services.is_empty()
+                && let Some(ended) = self.ends.join_next().await
+            {
+                let Ended { name, .. } = ended??;
+                self.services.retain(|service| service.name() != name);
             }
             anyhow::Ok(())
         };

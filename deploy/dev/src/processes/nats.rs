@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 use tokio::{process::Command, time};
 
+use crate::member::NatsServer;
+
 /// Where Debian puts it, which is not on an ordinary user's PATH.
 const SYSTEM_DIRECTORY: &str = "/usr/sbin";
 const PROGRAM: &str = "nats-server";
@@ -43,7 +45,7 @@ pub(super) fn find(asked: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf
 }
 
 /// The command that runs `program` on a free loopback port, with its files in `directory`, for as
-/// long as this process lives.
+/// long as this process lives. It is out of reach of a terminal's Ctrl-C.
 ///
 /// # Errors
 /// When this program's own path is not known.
@@ -59,7 +61,7 @@ pub(super) fn command(program: &Path, directory: &Path) -> Result<Command> {
         "--store_dir".as_ref(),
         directory.as_os_str(),
     ];
-    command.args(arguments);
+    command.args(arguments).process_group(0);
     Ok(command)
 }
 
@@ -69,28 +71,17 @@ struct PortsFile {
     nats: Vec<String>,
 }
 
-/// A nats-server that listens.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Server {
-    /// Its client URL.
-    pub(super) url: String,
-    /// Its process id, which is not the child's: that one watches it (`parent`).
-    pub(super) pid: i32,
-}
-
-impl Server {
-    /// The command that starts `program` at the same address again.
-    pub(super) fn command(&self, program: &Path) -> String {
-        let port = self.url.rsplit(':').next().unwrap_or_default();
-        format!("{} --addr 127.0.0.1 --port {port}", program.display())
-    }
+/// The command that starts `program` at the same address again.
+pub(super) fn same_again(program: &Path, server: &NatsServer) -> String {
+    let port = server.url.rsplit(':').next().unwrap_or_default();
+    format!("{} --addr 127.0.0.1 --port {port}", program.display())
 }
 
 /// Waits until the server writes its ports into `directory`.
 ///
 /// # Errors
 /// When it takes too long.
-pub(super) async fn listening(directory: &Path) -> Result<Server> {
+pub(super) async fn listening(directory: &Path) -> Result<NatsServer> {
     let ports = async {
         let mut tick = time::interval(Duration::from_millis(20));
         loop {
@@ -106,7 +97,7 @@ pub(super) async fn listening(directory: &Path) -> Result<Server> {
 }
 
 /// The ports file is called `nats-server_PID.ports`; while it is being written it does not parse.
-fn read_ports(directory: &Path) -> Option<Server> {
+fn read_ports(directory: &Path) -> Option<NatsServer> {
     fs::read_dir(directory).ok()?.find_map(|entry| {
         let entry = entry.ok()?;
         let name: OsString = entry.file_name();
@@ -119,7 +110,7 @@ fn read_ports(directory: &Path) -> Option<Server> {
             .ok()?;
         let text = fs::read(entry.path()).ok()?;
         let ports: PortsFile = serde_json::from_slice(&text).ok()?;
-        Some(Server {
+        Some(NatsServer {
             url: ports.nats.into_iter().next()?,
             pid,
         })
@@ -157,7 +148,7 @@ mod tests {
             r#"{"nats": ["nats://127.0.0.1:41000"], "monitoring": []}"#,
         )
         .expect("writes");
-        let expected = Server {
+        let expected = NatsServer {
             url: "nats://127.0.0.1:41000".into(),
             pid: 42,
         };
