@@ -147,8 +147,9 @@ fn start(flags: Flags) -> Result<bool> {
     let report = runtime.block_on(load(flags))?;
     println!("{report}");
     if let Some(path) = json {
-        let report = serde_json::to_vec_pretty(&report)?;
-        std::fs::write(&path, report).with_context(|| format!("writing {}", path.display()))?;
+        let report = serde_json::to_string_pretty(&report)?;
+        std::fs::write(&path, report + "\n")
+            .with_context(|| format!("writing {}", path.display()))?;
     }
     Ok(report.is_clean())
 }

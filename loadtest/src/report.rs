@@ -81,8 +81,8 @@ pub struct EchoReport {
     pub rate_per_client: f64,
     /// Size of a message's payload.
     pub payload_bytes: usize,
-    /// How long clients published.
-    pub publishing_seconds: f64,
+    /// From the first message until the last client had all, or had waited long enough.
+    pub elapsed_seconds: f64,
     /// Clients that came up.
     pub connected: u64,
     /// Clients that did not, by kind of failure.
@@ -99,7 +99,7 @@ pub struct EchoReport {
     pub out_of_order: u64,
     /// Messages that the server refused, by error.
     pub refused: BTreeMap<String, u64>,
-    /// `received` over `publishing_seconds`.
+    /// `received` over `elapsed_seconds`.
     pub received_per_second: f64,
     /// From the moment a message was due until it came back.
     pub latency: Summary,
@@ -175,15 +175,19 @@ impl fmt::Display for EchoReport {
         counts(f, "dropped", &self.dropped)?;
         writeln!(
             f,
-            "  offered        {:.1}/s for {:.1} s, {} bytes each",
+            "  offered        {:.1}/s, {} bytes each",
             self.rate_per_client * *clients as f64,
-            self.publishing_seconds,
             self.payload_bytes
         )?;
         writeln!(
             f,
-            "  received       {} of {} ({:.1}/s), {} lost, {} out of order",
-            self.received, self.sent, self.received_per_second, self.lost, self.out_of_order
+            "  received       {} of {} in {:.1} s ({:.1}/s), {} lost, {} out of order",
+            self.received,
+            self.sent,
+            self.elapsed_seconds,
+            self.received_per_second,
+            self.lost,
+            self.out_of_order
         )?;
         counts(f, "refused", &self.refused)?;
         latencies(f, "latency", &self.latency)?;
@@ -200,6 +204,7 @@ fn counts(f: &mut fmt::Formatter<'_>, what: &str, counts: &BTreeMap<String, u64>
 
 fn latencies(f: &mut fmt::Formatter<'_>, what: &str, summary: &Summary) -> fmt::Result {
     let Summary {
+        count,
         p50,
         p90,
         p99,
@@ -207,6 +212,9 @@ fn latencies(f: &mut fmt::Formatter<'_>, what: &str, summary: &Summary) -> fmt::
         max,
         ..
     } = summary;
+    if *count == 0 {
+        return Ok(());
+    }
     writeln!(
         f,
         "  {what:<14} p50 {p50:.2}  p90 {p90:.2}  p99 {p99:.2}  p99.9 {p999:.2}  max {max:.2} ms"

@@ -106,8 +106,8 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Echo
         () = sleep_until(from + plan.duration) => {}
         () = stop.wanted() => { order.send_replace(Order::Stop); }
     }
-    let publishing = from.elapsed().as_secs_f64();
     finish(clients, plan.drain).await;
+    let elapsed = from.elapsed().as_secs_f64();
 
     let sent = measures.sent.load(Ordering::Relaxed);
     let received = measures.received.load(Ordering::Relaxed);
@@ -117,7 +117,7 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Echo
         clients: plan.clients,
         rate_per_client: plan.rate.get(),
         payload_bytes: plan.payload_bytes,
-        publishing_seconds: publishing,
+        elapsed_seconds: elapsed,
         connected,
         failed: failed.totals(),
         dropped: measures.dropped.totals(),
@@ -126,7 +126,7 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Echo
         lost: measures.lost.load(Ordering::Relaxed),
         out_of_order: measures.out_of_order.load(Ordering::Relaxed),
         refused: measures.refused.totals(),
-        received_per_second: received as f64 / publishing.max(f64::MIN_POSITIVE),
+        received_per_second: received as f64 / elapsed.max(f64::MIN_POSITIVE),
         latency: measures.latency.summary(),
         round_trip: measures.round_trip.summary(),
     })

@@ -1,0 +1,109 @@
+//! The clients' side of a measurement: publishes, collects, and reads off the CPU time it cost.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Longer than anything takes that works.
+const SOON: Duration = Duration::from_secs(20);
+
+/// The clients of one process under load. None of their sockets waits.
+pub(crate) struct Load {
+    pid: u32,
+    publisher: TcpStream,
+    /// In the order in which the process serves them.
+    subscribers: Vec<TcpStream>,
+    /// What publishes one message.
+    command: Vec<u8>,
+    /// What each subscriber gets of one message.
+    frame_bytes: usize,
+}
+
+impl Load {
+    pub(crate) fn new(
+        pid: u32,
+        publisher: TcpStream,
+        subscribers: Vec<TcpStream>,
+        command: &[u8],
+        frame_bytes: usize,
+    ) -> Result<Self> {
+        for socket in subscribers.iter().chain([&publisher]) {
+            socket.set_nonblocking(true)?;
+        }
+        Ok(Self {
+            pid,
+            publisher,
+            subscribers,
+            command: command.to_vec(),
+            frame_bytes,
+        })
+    }
+
+    /// Publishes `segments` of `burst` messages each, `in_flight` segments at a time. Returns the
+    /// process' CPU time for each delivery, in nanoseconds.
+    pub(crate) fn run(&mut self, segments: usize, burst: usize, in_flight: usize) -> Result<f64> {
+        let segment = self.command.repeat(burst);
+        let before = cpu_nanoseconds(self.pid)?;
+        let mut sent = 0;
+        for received in 0..segments {
+            while sent < segments.min(received + in_flight) {
+                self.publisher.write_all(&segment)?;
+                sent += 1;
+            }
+            self.collect(burst * self.frame_bytes)?;
+        }
+        let used = cpu_nanoseconds(self.pid)? - before;
+        Ok(used as f64 / (segments * burst * self.subscribers.len()) as f64)
+    }
+
+    /// Waits until each subscriber has so many bytes more. The last to be served comes first: when
+    /// it has them, so have all, and no write ever wakes a reader.
+    fn collect(&mut self, bytes: usize) -> Result<()> {
+        let mut buffer = [0; 64 * 1024];
+        for subscriber in self.subscribers.iter_mut().rev() {
+            spin(subscriber, bytes, &mut buffer)?;
+        }
+        // The publisher's answers are of no interest, but must not pile up.
+        loop {
+            match self.publisher.read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// CPU time of a process, all threads together. The clock of `schedstat` counts every nanosecond,
+/// where that of `stat` counts hundredths of a second.
+fn cpu_nanoseconds(pid: u32) -> Result<u64> {
+    let mut total = 0;
+    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+        let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let used = schedstat.split_whitespace().next().context("schedstat")?;
+        total += used.parse::<u64>()?;
+    }
+    Ok(total)
+}
+
+/// Reads exactly so many bytes from a socket that does not wait, by asking again and again. Nobody
+/// sleeps in it, so the sender is not charged for waking anybody.
+fn spin(socket: &mut TcpStream, mut count: usize, buffer: &mut [u8]) -> Result<()> {
+    let begun = Instant::now();
+    while count > 0 {
+        let wanted = count.min(buffer.len());
+        match socket.read(buffer.get_mut(..wanted).unwrap_or_default()) {
+            Ok(0) => bail!("the connection was closed"),
+            Ok(read) => count -= read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                ensure!(begun.elapsed() < SOON, "{count} bytes are missing");
+                std::thread::yield_now();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! CPU time that the worker spends for each message it delivers, over that of a bare loop of
+//! `write(2)` which puts the same bytes into as many sockets.
+//!
+//! Both are processes of their own on the same core, take the same bytes in, and take turns within
+//! each round, so that whatever else the machine does meets both alike. Two kinds of load: one
+//! message in flight, where nothing can be put together and only the cost of a write counts; and
+//! bursts, where messages that wait can leave in one write.
+//!
+//! `cargo bench -p flotilla-worker --bench fanout`
+
+mod floor;
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+
+use floor::Floor;
+use load::Load;
+use support::client::{Client, frame};
+use support::worker::Worker;
+
+const CHANNEL: &str = "bench";
+/// A JSON string of this size is what gets published.
+const PAYLOAD_BYTES: usize = 128;
+
+/// How much is measured.
+struct Scale {
+    subscribers: usize,
+    rounds: usize,
+    /// Messages of a round with one in flight.
+    single: usize,
+    /// Segments of a round with bursts, of [`BURST`] messages each; the floor gets fewer, as each
+    /// costs it more.
+    floor_segments: usize,
+    worker_segments: usize,
+}
+
+/// Messages that the publisher puts into one segment.
+const BURST: usize = 16;
+/// Segments that are on their way at a time.
+const IN_FLIGHT: usize = 4;
+
+fn main() -> Result<ExitCode> {
+    match floor::run_if_child() {
+        Some(ended) => Ok(ended),
+        None => measure().map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn measure() -> Result<()> {
+    let scale = if support::is_real() {
+        Scale {
+            subscribers: 500,
+            rounds: 11,
+            single: 200,
+            floor_segments: 40,
+            worker_segments: 200,
+        }
+    } else {
+        Scale {
+            subscribers: 5,
+            rounds: 1,
+            single: 3,
+            floor_segments: 5,
+            worker_segments: 5,
+        }
+    };
+    support::allow_files()?;
+    // The clients must not take the cycles of what is measured.
+    let has_two_cores = std::thread::available_parallelism()?.get() > 1;
+    pin_to(0)?;
+    let worker = Worker::start()?;
+    let command = frame(&publish());
+    let (mut through_worker, sample) = subscribe(&worker, scale.subscribers)?;
+    let mut floor = Floor::start(command.len(), &sample, scale.subscribers)?;
+    pin_to(usize::from(has_two_cores))?;
+    let mut bare = Load::new(
+        floor.pid(),
+        floor.publisher.try_clone()?,
+        std::mem::take(&mut floor.subscribers),
+        &command,
+        sample.len(),
+    )?;
+
+    println!(
+        "{} subscribers, {PAYLOAD_BYTES} bytes published, frames of {} bytes, {} rounds",
+        scale.subscribers,
+        sample.len(),
+        scale.rounds
+    );
+    // One round more than is counted: the first warms everything up.
+    let mut single = Vec::new();
+    let mut bursts = Vec::new();
+    for _ in 0..=scale.rounds {
+        let floor = bare.run(scale.single, 1, 1)?;
+        single.push((floor, through_worker.run(scale.single, 1, 1)?));
+        let floor = bare.run(scale.floor_segments, BURST, IN_FLIGHT)?;
+        let worker = through_worker.run(scale.worker_segments, BURST, IN_FLIGHT)?;
+        bursts.push((floor, worker));
+    }
+    report("one message in flight", &single)?;
+    report("bursts", &bursts)
+}
+
+/// Brings up the worker's subscribers, and a publisher. Also returns the frame that they get.
+fn subscribe(worker: &Worker, count: usize) -> Result<(Load, Vec<u8>)> {
+    let mut clients = (0..count)
+        .map(|_| {
+            let mut client = Client::connect(worker.address)?;
+            client.subscribe(CHANNEL)?;
+            Ok(client)
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut publisher = Client::connect(worker.address)?;
+    publisher.call(&publish())?;
+    let mut sample = Vec::new();
+    for client in &mut clients {
+        (sample, _) = client.receive()?;
+    }
+    let load = Load::new(
+        worker.pid(),
+        publisher.socket,
+        clients.into_iter().map(|client| client.socket).collect(),
+        &frame(&publish()),
+        sample.len(),
+    )?;
+    Ok((load, sample))
+}
+
+/// The command that publishes a message.
+fn publish() -> String {
+    let data = "x".repeat(PAYLOAD_BYTES - 2);
+    format!(r#"{{"id":3,"publish":{{"channel":"{CHANNEL}","data":"{data}"}}}}"#)
+}
+
+/// Puts this process, and the children it starts from now on, on one core.
+fn pin_to(core: usize) -> Result<()> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
+}
+
+/// Prints what each pair of floor and worker comes to, but for the first.
+fn report(load: &str, rounds: &[(f64, f64)]) -> Result<()> {
+    let counted = rounds.get(1..).unwrap_or_default();
+    let spread = |of: fn(&(f64, f64)) -> f64| {
+        let mut numbers: Vec<_> = counted.iter().map(of).collect();
+        numbers.sort_by(f64::total_cmp);
+        let at = |index: usize| numbers.get(index).copied().context("no rounds");
+        anyhow::Ok([at(0)?, at(numbers.len() / 2)?, at(numbers.len() - 1)?])
+    };
+    let [_, floor, _] = spread(|(floor, _)| *floor)?;
+    let [_, worker, _] = spread(|(_, worker)| *worker)?;
+    let [least, ratio, most] = spread(|(floor, worker)| worker / floor)?;
+    println!(
+        "{load:<22} {ratio:.3} x floor ({least:.3} to {most:.3}); \
+         {:.2} µs over {:.2} µs of CPU for each delivery",
+        worker / 1000.0,
+        floor / 1000.0
+    );
+    Ok(())
+}
