@@ -19,11 +19,18 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
 /// The subprotocol to tell the client: the worker's choice. A client that offered nothing but its
 /// token gets that back, because browsers fail a connection that selects none of what they offered.
 pub(super) fn selected<'a>(upstream: &'a Upstream, upgrade: &'a Upgrade) -> Option<&'a str> {
-    let echo = || {
-        let only_bearer = upgrade.protocols.iter().all(|protocol| is_bearer(protocol));
-        upgrade.protocols.first().filter(|_| only_bearer)
-    };
-    upstream.protocol.as_ref().or_else(echo).map(String::as_str)
+    let first = || offered(upgrade).filter(|protocol| is_bearer(protocol));
+    upstream.protocol.as_deref().or_else(first)
+}
+
+/// What the client would rather have of what it offered; its token only if that is all.
+fn offered(upgrade: &Upgrade) -> Option<&str> {
+    let mut protocols = upgrade.protocols.iter();
+    let first = protocols.clone().next();
+    protocols
+        .find(|protocol| !is_bearer(protocol))
+        .or(first)
+        .map(String::as_str)
 }
 
 /// Sends the 101. Whether that worked, within the limit.
@@ -48,8 +55,7 @@ pub(super) async fn refuse(
         .filter(|_| refusal.is_overload() && overload_response == OverloadResponse::Websocket);
     let answer = match as_websocket {
         Some(upgrade) => {
-            let protocol = upgrade.protocols.first().map(String::as_str);
-            let mut answer = switching_protocols(&upgrade.key, protocol);
+            let mut answer = switching_protocols(&upgrade.key, offered(upgrade));
             answer.extend_from_slice(&refusal.close());
             answer.into()
         }

@@ -182,7 +182,7 @@ impl Membership {
             .iter()
             .filter(|(worker, state)| was.get(*worker) != Some(*state))
         {
-            tracing::info!(worker, state = state.label(), "worker");
+            tracing::info!(worker, state = state.label(), "worker has changed");
         }
         for worker in was.keys().filter(|worker| !is.contains_key(*worker)) {
             tracing::info!(worker, "worker has left");

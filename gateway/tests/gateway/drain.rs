@@ -37,17 +37,16 @@ async fn readiness_goes_first_then_the_door_closes() {
     assert!(edge.admin("/readyz").await.starts_with("HTTP/1.1 503 "));
     edge.metric_becomes("flotilla_gateway_draining", |sum| sum == 1.0)
         .await;
-    // Still open, for those who have not noticed yet.
-    let late = edge.connect().await;
-    let answer = loop {
-        let answer = edge.exchange(handshake("")).await;
-        if !answer.starts_with("HTTP/1.1 101 ") {
-            break answer;
+    // Still open, for those who have not noticed yet; then it is not.
+    edge.connect().await.echo("late").await;
+    let status = loop {
+        if let Err(status) = edge.connect_with("", &[]).await {
+            break status;
         }
     };
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert_eq!(status, 503);
+    let answer = edge.exchange(handshake("")).await;
     assert!(answer.contains("\r\nRetry-After: "), "{answer}");
-    drop(late);
     assert_eq!(u16::from(client.closed().await.code), 1001);
     drop(client);
     edge.ended().await;

@@ -9,6 +9,7 @@
 mod common;
 mod drain;
 mod handshake;
+mod process;
 mod relay;
 mod route;
 mod tls;

@@ -182,6 +182,8 @@ async fn a_close_is_passed_on_with_its_code() {
         (u16::from(frame.code), frame.reason.as_str()),
         (3501, "told to")
     );
+    assert!(client.next().await.is_none());
+    drop(client);
     let series =
         "flotilla_gateway_connections_closed_total{initiator=\"worker\",reason=\"application\"}";
     edge.metric_becomes(series, |sum| sum == 1.0).await;
@@ -207,6 +209,7 @@ async fn a_client_whose_worker_is_lost_is_told_so() {
         (u16::from(frame.code), frame.reason.as_str()),
         (1012, "worker lost")
     );
+    drop(client);
     let series =
         "flotilla_gateway_connections_closed_total{initiator=\"worker\",reason=\"worker_lost\"}";
     edge.metric_becomes(series, |sum| sum == 1.0).await;
