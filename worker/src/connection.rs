@@ -14,24 +14,17 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{Command, Reply};
 use flotilla_shared::protocol::{DecodeError, Format, Messages, append_reply, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
-use futures_util::{SinkExt as _, StreamExt as _};
 use prost::Message as _;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::closing::{Ending, close};
 use crate::hub::{Join, Member};
-use crate::io::ConnectionIo;
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
+use crate::reader::Reader;
 use crate::session::{Action, Actions, Event, Publish, Session};
 use crate::shard::Shard;
-
-/// What one read takes at most. The library keeps a buffer of this size per connection and clears it before each
-/// read, so it has to be small; command traffic is.
-const READ_BUFFER_BYTES: usize = 512;
 
 /// See the module's documentation.
 pub(crate) struct Connection {
@@ -183,24 +176,18 @@ impl Connection {
 
     /// Reads the socket until the connection ends, then ends it. `rest` was read behind the upgrade's head.
     pub(crate) async fn run(self: &Rc<Self>, rest: Vec<u8>) {
-        let mut socket = WebSocketStream::from_partially_read(
-            ConnectionIo(self.clone()),
-            rest,
-            Role::Server,
-            Some(web_socket_config(self.shard.limits().message_max_bytes)),
-        )
-        .await;
+        let limit = self.shard.limits().message_max_bytes;
+        let mut reader = Reader::new(self.clone(), rest, limit).await;
         self.arm();
-        let ending = self.read(&mut socket).await;
+        let ending = self.read(&mut reader).await;
         self.end(ending);
         self.shard.leave_all(self);
-        // The library answers a Close by itself, but only when it is asked to write. The outbox never makes it wait.
-        let _ = socket.flush().await;
-        drop(socket);
+        reader.flush().await;
+        drop(reader);
         Box::pin(close(self, ending)).await;
     }
 
-    async fn read(self: &Rc<Self>, socket: &mut WebSocketStream<ConnectionIo>) -> Ending {
+    async fn read(self: &Rc<Self>, reader: &mut Reader) -> Ending {
         loop {
             if let Some(ending) = self.ending.get() {
                 return ending;
@@ -212,7 +199,7 @@ impl Connection {
             }
             let pending = self.outbox.queued_bytes() > 0;
             tokio::select! {
-                message = socket.next() => {
+                message = reader.next() => {
                     if let Some(ending) = self.message(message).await {
                         return ending;
                     }
@@ -355,13 +342,4 @@ fn opcode(format: Format) -> Opcode {
     } else {
         Opcode::Binary
     }
-}
-
-fn web_socket_config(message_max_bytes: usize) -> WebSocketConfig {
-    // Nothing is buffered for writing: every frame goes to the outbox at once.
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(0)
-        .max_message_size(Some(message_max_bytes))
-        .max_frame_size(Some(message_max_bytes))
 }
