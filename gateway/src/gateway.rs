@@ -29,7 +29,7 @@ use crate::tls::{self, TlsError};
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// An address is taken or may not be used.
-    #[error("{key} = \"{address}\": {source}")]
+    #[error("{key} = \"{address}\" cannot be listened on")]
     Address {
         /// The setting that names it.
         key: &'static str,
@@ -42,7 +42,7 @@ pub enum BindError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Two of the process' metrics have one name: a bug.
-    #[error("metrics: {0}")]
+    #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
 }
 
@@ -51,7 +51,7 @@ pub enum BindError {
 pub enum ServeError {
     /// A part that runs as long as the gateway has ended by a panic, which is a bug; the process
     /// should be restarted.
-    #[error("a part of the gateway has crashed: {0}")]
+    #[error("a part of the gateway has crashed")]
     Crashed(#[from] JoinError),
 }
 

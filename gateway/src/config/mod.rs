@@ -193,6 +193,13 @@ fn resolve_edge(raw: &RawConfig, problems: &mut Problems) -> EdgeConfig {
     if name_problem(&raw.identity.query_parameter) {
         problems.add("identity.query_parameter", "must not be empty");
     }
+    if raw.identity.cookie_name.is_some() && raw.allowed_origins.iter().any(|entry| entry == "*") {
+        problems.add(
+            "allowed_origins",
+            "must name the origins when cookies identify clients: browsers send a user's cookies \
+             along for any page",
+        );
+    }
     let mut sticky = Vec::new();
     for (at, rule) in raw.sticky.iter().enumerate() {
         sticky.extend(problems.check(&format!("sticky.{at}"), rule.parse::<StickyKey>()));
@@ -364,6 +371,18 @@ mod tests {
             "tls",
         ];
         assert_eq!(keys, expected, "{told}");
+    }
+
+    #[test]
+    fn cookies_do_not_identify_the_users_of_foreign_pages() {
+        let cookies = |origin: &str| {
+            problems(|raw| {
+                raw.identity.cookie_name = Some("token".to_owned());
+                raw.allowed_origins = vec![origin.to_owned()];
+            })
+        };
+        assert!(cookies("*").starts_with("allowed_origins: must name the origins"));
+        assert_eq!(cookies("https://example.com"), "");
     }
 
     #[test]

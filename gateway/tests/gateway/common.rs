@@ -157,21 +157,23 @@ impl Edge {
         answer
     }
 
+    /// The sum over all series that begin with `series`.
+    pub(crate) async fn metric(&self, series: &str) -> f64 {
+        let text = self.admin("/metrics").await;
+        let values = text
+            .lines()
+            .filter(|line| line.starts_with(series))
+            .map(|line| {
+                let (_, value) = line.rsplit_once(' ').expect("a sample has a value");
+                value.parse::<f64>().expect("a value is a number")
+            });
+        values.sum()
+    }
+
     /// Waits until the sum over all series that begin with `series` is as wanted.
     pub(crate) async fn metric_becomes(&self, series: &str, is_wanted: impl Fn(f64) -> bool) {
         soon(series, async {
-            loop {
-                let text = self.admin("/metrics").await;
-                let values = text
-                    .lines()
-                    .filter(|line| line.starts_with(series))
-                    .map(|line| {
-                        let (_, value) = line.rsplit_once(' ').expect("a sample has a value");
-                        value.parse::<f64>().expect("a value is a number")
-                    });
-                if is_wanted(values.sum()) {
-                    return;
-                }
+            while !is_wanted(self.metric(series).await) {
                 tokio::task::yield_now().await;
             }
         })

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::common::{Edge, LIMIT, configuration, handshake};
+use crate::common::{Edge, configuration, handshake};
 use crate::worker::Worker;
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn readiness_goes_first_then_the_door_closes() {
     raw.drain.lame_duck = Duration::from_millis(500);
     let edge = Edge::with(raw).await;
     let mut client = edge.connect().await;
-    edge.lifecycle.drain(LIMIT);
+    edge.lifecycle.drain(Duration::from_secs(3));
     assert!(edge.admin("/readyz").await.starts_with("HTTP/1.1 503 "));
     edge.metric_becomes("flotilla_gateway_draining", |sum| sum == 1.0)
         .await;

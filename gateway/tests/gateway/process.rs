@@ -28,7 +28,7 @@ async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
         .unwrap()
         .to_string();
     assert!(
-        error.starts_with(&format!("listen = \"{address}\": ")),
+        error.starts_with(&format!("listen = \"{address}\" ")),
         "{error}"
     );
     let error = bind(|raw| raw.admin_listen = address)
@@ -37,7 +37,7 @@ async fn a_port_that_is_taken_is_an_error_that_names_the_setting() {
         .unwrap()
         .to_string();
     assert!(
-        error.starts_with(&format!("admin_listen = \"{address}\": ")),
+        error.starts_with(&format!("admin_listen = \"{address}\" ")),
         "{error}"
     );
 }
