@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{self, Signal};
@@ -21,6 +21,9 @@ use crate::eventually::eventually;
 
 /// Lines of output kept per process; older ones are dropped.
 const LINES_MAX: usize = 2_000;
+
+/// How long a killed process may take to end before it is left to itself.
+const KILL_MAX: Duration = Duration::from_secs(2);
 
 /// A binary of this workspace, from the build that this test belongs to.
 ///
@@ -191,8 +194,15 @@ impl Process {
 }
 
 impl Drop for Process {
-    /// Prints the output: the test harness captures it, and shows it when the test failed.
+    /// Kills it and waits for its end, and prints the output: the test harness captures that, and
+    /// shows it when the test failed.
     fn drop(&mut self) {
+        let _ = self.child.start_kill();
+        let deadline = Instant::now() + KILL_MAX;
+        // Blocks the runtime, which has nothing left to do, for the moment that a kill takes.
+        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
         println!("---- {} ----\n{}", self.name, self.output());
     }
 }

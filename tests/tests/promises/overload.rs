@@ -64,7 +64,10 @@ async fn when_one_worker_is_full_another_is_tried_until_all_are() -> Result<()> 
     }
     // Once somebody has left there is room again.
     clients.remove(1).close().await?;
-    eventually("there is room again", SOON, async || fleet.user("bob", Json).await).await?;
+    eventually("there is room again", SOON, async || {
+        fleet.user("bob", Json).await
+    })
+    .await?;
     Ok(())
 }
 
