@@ -37,6 +37,8 @@ pub(crate) struct Membership {
 #[derive(Clone, Copy)]
 struct Resolved {
     address: Option<SocketAddr>,
+    /// Whether the last lookup found it.
+    is_resolving: bool,
     at: Instant,
 }
 
@@ -109,15 +111,16 @@ impl Membership {
             ((*name).clone(), address)
         });
         for (name, address) in join_all(lookups).await {
-            let before = self
-                .addresses
-                .get(&name)
-                .and_then(|resolved| resolved.address);
-            if address.is_none() {
+            let before = self.addresses.get(&name);
+            // Once, not every few seconds for as long as it lasts.
+            if address.is_none() && before.is_none_or(|before| before.is_resolving) {
                 tracing::warn!(worker = name, "the worker's name does not resolve");
             }
+            let is_resolving = address.is_some();
+            let address = address.or(before.and_then(|before| before.address));
             let resolved = Resolved {
-                address: address.or(before),
+                address,
+                is_resolving,
                 at: Instant::now(),
             };
             self.addresses.insert(name, resolved);
