@@ -1,6 +1,6 @@
 // The demo page of `flotilla dev` in a headless Chromium: two tabs on two workers, and a phone.
 //
-// Started by tests/browser.rs, which sets the environment and kills a worker when this script
+// Started by tests/tests/browser.rs, which sets the environment and kills a worker when this script
 // asks for it on its standard output. Prints a line per step; ends with 0 if all went well.
 
 import assert from 'node:assert/strict';

@@ -1,6 +1,6 @@
 """The PyPI package `centrifuge-python`, unchanged, against a running fleet.
 
-Started by tests/interop/scripts.rs, which sets the environment and kills a worker when this
+Started by tests/tests/interop/scripts.rs, which sets the environment and kills a worker when this
 script asks for it on its standard output. Prints a line per step; ends with 0 if all went well.
 """
 
