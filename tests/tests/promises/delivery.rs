@@ -2,8 +2,10 @@
 
 use anyhow::Result;
 use flotilla_shared::protocol::Format::{Json, Protobuf};
-use flotilla_tests::client::Client;
+use flotilla_shared::protocol::types::{Command, ConnectRequest};
+use flotilla_tests::client::{Client, publish, subscribe};
 use flotilla_tests::fleet::Fleet;
+use flotilla_tests::token;
 
 const MESSAGES: usize = 300;
 
@@ -101,6 +103,33 @@ async fn a_subscriber_misses_nothing_published_after_it_was_told() -> Result<()>
             subscriber.publication(&channel).await?.data,
             number.to_string()
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_need_not_wait_for_one_answer_before_it_asks_the_next() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    for format in [Json, Protobuf] {
+        let mut client = fleet.dial().format(format).open().await?;
+        let connect = ConnectRequest {
+            token: token::user("ada")?,
+            ..Default::default()
+        };
+        let mut commands = vec![Command {
+            id: 1,
+            connect: Some(connect),
+            ..Default::default()
+        }];
+        for (id, command) in [(2, subscribe("room")), (3, publish("elsewhere", "0"))] {
+            commands.push(Command { id, ..command });
+        }
+        client.send(&commands).await?;
+        assert!(client.reply(1).await?.connect.is_some());
+        assert!(client.reply(2).await?.subscribe.is_some());
+        assert!(client.reply(3).await?.publish.is_some());
+        client.publish("room", "1").await?;
+        assert_eq!(client.publication("room").await?.data, "1");
     }
     Ok(())
 }

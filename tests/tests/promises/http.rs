@@ -1,4 +1,4 @@
-//! What the gateway answers to requests that it does not turn into a WebSocket.
+//! How the gateway answers HTTP requests: which become a WebSocket, and what the others are told.
 
 use anyhow::Result;
 use flotilla_tests::fleet::Fleet;
@@ -125,6 +125,29 @@ async fn frames_sent_along_with_the_upgrade_are_not_lost() -> Result<()> {
     let mut socket = Socket::connect(address).await?;
     socket.send(&together).await?;
     assert_eq!(status(&socket.request("").await?), "101");
+    assert_eq!(
+        socket.end().await?,
+        End::Closed(3500, "invalid token".to_owned())
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_list_of_subprotocols_counts_as_none() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let address = &fleet.gateways[0].addresses().websocket;
+    let mut socket = Socket::connect(address).await?;
+    let head = socket
+        .request(&upgrade_head(address, &["Sec-WebSocket-Protocol:"]))
+        .await?;
+    assert_eq!(status(&head), "101", "{head}");
+    assert!(
+        !head.to_lowercase().contains("sec-websocket-protocol"),
+        "{head}"
+    );
+    socket
+        .send(Frame::new(1, r#"{"id":1,"connect":{"token":"nonsense"}}"#).to_bytes())
+        .await?;
     assert_eq!(
         socket.end().await?,
         End::Closed(3500, "invalid token".to_owned())
