@@ -8,7 +8,7 @@ use anyhow::Result;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::ramp::{Arrival, Ramp};
+use super::ramp::{Arrival, Ramp, Turnout};
 use super::{ChannelName, Stop, finish};
 use crate::client::Dialer;
 use crate::pacer::Rate;
@@ -32,7 +32,6 @@ pub struct Plan {
 struct Measures {
     connect: Latencies,
     subscribe: Latencies,
-    connected: AtomicU64,
     messages: AtomicU64,
     dropped: Tally,
 }
@@ -46,11 +45,10 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Conn
     let measures = Arc::new(Measures {
         connect: Latencies::new()?,
         subscribe: Latencies::new()?,
-        connected: AtomicU64::new(0),
         messages: AtomicU64::new(0),
         dropped: Tally::default(),
     });
-    let failed = Arc::new(Tally::default());
+    let turnout = Arc::new(Turnout::default());
     let (end, ended) = watch::channel(false);
     let live = {
         let measures = measures.clone();
@@ -62,7 +60,7 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Conn
         rate: plan.rate,
         channel: plan.channel.clone(),
     };
-    let clients = ramp.run(&mut stop, &failed, live).await;
+    let clients = ramp.run(&mut stop, &turnout, live).await;
     let ramped = started.elapsed();
     tokio::select! {
         () = sleep(plan.hold) => {}
@@ -79,9 +77,9 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Conn
         rate: plan.rate.get(),
         ramp_seconds: ramped.as_secs_f64(),
         elapsed_seconds: started.elapsed().as_secs_f64(),
-        connected: measures.connected.load(Ordering::Relaxed),
+        connected: turnout.connected(),
         messages: measures.messages.load(Ordering::Relaxed),
-        failed: failed.totals(),
+        failed: turnout.failed.totals(),
         dropped: measures.dropped.totals(),
         connect: measures.connect.summary(),
         subscribe: plan.channel.map(|_| measures.subscribe.summary()),
@@ -96,7 +94,6 @@ async fn hold(arrival: Arrival, measures: Arc<Measures>, mut ended: watch::Recei
         due,
         ..
     } = arrival;
-    measures.connected.fetch_add(1, Ordering::Relaxed);
     measures.connect.record(opened.connected - due);
     measures
         .subscribe

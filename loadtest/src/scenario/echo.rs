@@ -11,7 +11,7 @@ use anyhow::{Result, ensure};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::ramp::{Arrival, Ramp};
+use super::ramp::{Arrival, Ramp, Turnout};
 use super::{ChannelName, Stop, finish};
 use crate::client::{Client, Dialer, Failure};
 use crate::pacer::{Pacer, Rate};
@@ -53,7 +53,6 @@ enum Order {
 struct Measures {
     latency: Latencies,
     round_trip: Latencies,
-    connected: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
     lost: AtomicU64,
@@ -67,7 +66,6 @@ impl Measures {
         Ok(Self {
             latency: Latencies::new()?,
             round_trip: Latencies::new()?,
-            connected: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             received: AtomicU64::new(0),
             lost: AtomicU64::new(0),
@@ -84,7 +82,7 @@ impl Measures {
 /// When no client could connect, or the load generator itself cannot go on.
 pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<EchoReport> {
     let measures = Arc::new(Measures::new()?);
-    let failed = Arc::new(Tally::default());
+    let turnout = Arc::new(Turnout::default());
     let (order, orders) = watch::channel(Order::Wait);
     let live = {
         let (plan, measures) = (plan.clone(), measures.clone());
@@ -96,9 +94,13 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Echo
         rate: plan.connect_rate,
         channel: Some(plan.channel.clone()),
     };
-    let clients = ramp.run(&mut stop, &failed, live).await;
-    let connected = measures.connected.load(Ordering::Relaxed);
-    ensure!(connected > 0, "no client connected: {:?}", failed.totals());
+    let clients = ramp.run(&mut stop, &turnout, live).await;
+    let connected = turnout.connected();
+    ensure!(
+        connected > 0,
+        "no client connected: {:?}",
+        turnout.failed.totals()
+    );
 
     let from = Instant::now() + LEAD;
     order.send_replace(Order::Publish { from });
@@ -119,7 +121,7 @@ pub async fn run(plan: Plan, dialer: Arc<Dialer>, mut stop: Stop) -> Result<Echo
         payload_bytes: plan.payload_bytes,
         elapsed_seconds: elapsed,
         connected,
-        failed: failed.totals(),
+        failed: turnout.failed.totals(),
         dropped: measures.dropped.totals(),
         sent,
         received,
@@ -139,7 +141,6 @@ async fn echo(
     measures: Arc<Measures>,
     orders: watch::Receiver<Order>,
 ) {
-    measures.connected.fetch_add(1, Ordering::Relaxed);
     let channel = plan.channel.of(arrival.number);
     let mut exchange = Exchange::new(arrival.number, plan.payload_bytes, measures.clone());
     let mut talker = Talker {

@@ -1,6 +1,7 @@
 //! Bringing up the clients, one at each moment of a pacer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -21,6 +22,20 @@ pub(super) struct Ramp {
     pub(super) channel: Option<ChannelName>,
 }
 
+/// How it went.
+#[derive(Debug, Default)]
+pub(super) struct Turnout {
+    connected: AtomicU64,
+    pub(super) failed: Tally,
+}
+
+impl Turnout {
+    /// Clients that came up.
+    pub(super) fn connected(&self) -> u64 {
+        self.connected.load(Ordering::Relaxed)
+    }
+}
+
 /// A client that came up.
 pub(super) struct Arrival {
     pub(super) number: u64,
@@ -32,11 +47,11 @@ pub(super) struct Arrival {
 
 impl Ramp {
     /// Opens the clients and gives each that succeeds to a task of its own, which runs from then
-    /// on. Returns when every attempt has ended, one way or the other, or the user wants to stop.
+    /// on. Returns when every attempt has ended and is counted, one way or the other, or the user wants to stop.
     pub(super) async fn run<L: Future<Output = ()> + Send + 'static>(
         &self,
         stop: &mut Stop,
-        failed: &Arc<Tally>,
+        turnout: &Arc<Turnout>,
         live: impl Fn(Arrival) -> L + Clone + Send + 'static,
     ) -> JoinSet<()> {
         let mut clients = JoinSet::new();
@@ -49,14 +64,14 @@ impl Ramp {
                 () = sleep_until(due) => {}
                 () = stop.wanted() => return clients,
             }
-            let (attempt, failed, live) = (attempting.clone(), failed.clone(), live.clone());
+            let (attempt, turnout, live) = (attempting.clone(), turnout.clone(), live.clone());
             let dialer = self.dialer.clone();
             let channel = self.channel.as_ref().map(|channel| channel.of(number));
             clients.spawn(async move {
-                let result = dialer.open(number, channel.as_deref()).await;
-                drop(attempt);
-                match result {
+                match dialer.open(number, channel.as_deref()).await {
                     Ok((client, opened)) => {
+                        turnout.connected.fetch_add(1, Ordering::Relaxed);
+                        drop(attempt);
                         let arrival = Arrival {
                             number,
                             client,
@@ -65,7 +80,7 @@ impl Ramp {
                         };
                         live(arrival).await;
                     }
-                    Err(failure) => failed.count(&failure),
+                    Err(failure) => turnout.failed.count(&failure),
                 }
             });
         }
