@@ -130,7 +130,7 @@ impl Membership {
     /// Puts everything that is known together, one worker for each `host:port`.
     fn gather(&mut self, entries: &[WorkerEntry], sick: &BTreeSet<SocketAddr>) -> Vec<Worker> {
         // A worker that has started anew has a new id and, for the time of its predecessor's lease,
-        // shares the address with it: whoever is nearest to serving speaks for the address.
+        // shares the address with it: whoever serves speaks for the address.
         let mut announced: BTreeMap<&str, &WorkerEntry> = BTreeMap::new();
         for entry in entries.iter().filter(|entry| entry.phase != Phase::Stopped) {
             let slot = announced.entry(&entry.address).or_insert(entry);
@@ -152,7 +152,8 @@ impl Membership {
             let state = match entry.map(|entry| entry.phase) {
                 _ if is_sick => WorkerState::Unhealthy,
                 None | Some(Phase::Serving) => WorkerState::Active,
-                Some(_) => WorkerState::Draining,
+                Some(Phase::Starting) => WorkerState::Starting,
+                Some(Phase::Draining | Phase::Stopped) => WorkerState::Draining,
             };
             let member = self
                 .members

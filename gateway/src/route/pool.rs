@@ -14,19 +14,27 @@ use super::rendezvous::{hash, load_bound, score};
 /// What a gateway does with a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum WorkerState {
+    /// Gets nothing yet: it has announced itself and does not serve.
+    Starting,
     /// Gets new connections.
     Active,
-    /// Keeps what it has: it is starting or leaving.
+    /// Keeps what it has and gets no more: it is leaving.
     Draining,
     /// Gets nothing: health checks fail, or its name does not resolve.
     Unhealthy,
 }
 
 impl WorkerState {
-    pub(crate) const ALL: [Self; 3] = [Self::Active, Self::Draining, Self::Unhealthy];
+    pub(crate) const ALL: [Self; 4] = [
+        Self::Starting,
+        Self::Active,
+        Self::Draining,
+        Self::Unhealthy,
+    ];
 
     pub(crate) fn label(self) -> &'static str {
         match self {
+            Self::Starting => "starting",
             Self::Active => "active",
             Self::Draining => "draining",
             Self::Unhealthy => "unhealthy",
@@ -304,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_home_that_is_not_available_is_passed_over_and_the_others_keep_their_order() {
-        let cases: [&dyn Fn(&mut Worker); 4] = [
+        let cases: [&dyn Fn(&mut Worker); 5] = [
+            &|worker| worker.state = WorkerState::Starting,
             &|worker| worker.state = WorkerState::Draining,
             &|worker| worker.state = WorkerState::Unhealthy,
             &|worker| (worker.announced, worker.limit) = (10, Some(10)),

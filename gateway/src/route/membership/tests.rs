@@ -65,7 +65,7 @@ async fn what_the_roster_says_is_added_to_the_list() {
         "127.0.0.1:1 127.0.0.1:1 active",
         "127.0.0.1:2 b active",
         "127.0.0.1:3 c draining",
-        "127.0.0.1:4 d draining",
+        "127.0.0.1:4 d starting",
     ];
     assert_eq!(gathered(&mut membership, &entries, &[]).await, expected);
     let expected = [
