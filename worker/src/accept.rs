@@ -11,8 +11,7 @@ use flotilla_shared::auth::{ConnectionClaims, Passport};
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::Format;
 use flotilla_shared::websocket::{
-    HEAD_MAX_BYTES, RequestHead, Upgrade, origin_is_allowed, parse_head, refusal,
-    switching_protocols, upgrade,
+    RequestHead, Upgrade, origin_is_allowed, parse_head, refusal, switching_protocols, upgrade,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -30,9 +29,6 @@ use crate::shard::Shard;
 /// Where clients connect.
 const WEB_SOCKET_PATH: &str = "/connection/websocket";
 
-/// Says on the client listener, too, whether the worker takes clients: what a gateway with a static list asks.
-const READY_PATH: &str = "/readyz";
-
 /// How long a refused client is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
@@ -49,8 +45,7 @@ struct Accepted {
 /// A request that gets an HTTP answer instead.
 struct Answer {
     response: Vec<u8>,
-    /// `None` for an answer that refuses nobody.
-    rejected: Option<Rejected>,
+    reason: Rejected,
 }
 
 /// Serves one accepted socket until it is closed. `place` is held while hands are shaken.
@@ -84,9 +79,7 @@ async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached,
     match answered.and_then(room) {
         Ok((accepted, permit)) => Some(attach(socket, &shard, accepted, permit)),
         Err(answer) => {
-            if let Some(reason) = answer.rejected {
-                counts.rejected(reason);
-            }
+            counts.rejected(answer.reason);
             // The client may be gone already.
             let _ = socket.write_all(&answer.response).await;
             let _ = socket.shutdown().await;
@@ -153,13 +146,8 @@ async fn handshake(socket: &mut TcpStream, shard: &Shard) -> io::Result<Result<A
         }
         match parse_head(&buffer) {
             Ok(Some(parsed)) => break parsed,
-            Ok(None) if buffer.len() < HEAD_MAX_BYTES => {}
-            Ok(None) => {
-                return Ok(Err(reject(
-                    Rejected::BadRequest,
-                    refusal(431, "the request head is too large", &[]),
-                )));
-            }
+            // The parser stops a head that is too long.
+            Ok(None) => {}
             Err(error) => {
                 let response = refusal(error.status(), &error.to_string(), &[]);
                 return Ok(Err(reject(Rejected::BadRequest, response)));
@@ -178,10 +166,7 @@ async fn handshake(socket: &mut TcpStream, shard: &Shard) -> io::Result<Result<A
 }
 
 fn reject(reason: Rejected, response: Vec<u8>) -> Answer {
-    Answer {
-        response,
-        rejected: Some(reason),
-    }
+    Answer { response, reason }
 }
 
 fn unavailable(message: &str) -> Vec<u8> {
@@ -194,17 +179,6 @@ fn unavailable(message: &str) -> Vec<u8> {
 
 /// Every check before the 101, the cheapest first.
 fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<ConnectionClaims>), Answer> {
-    let phase = shard.lifecycle().phase();
-    if head.path == READY_PATH {
-        let (status, message) = match phase {
-            Phase::Serving => (200, "ready"),
-            _ => (503, phase.label()),
-        };
-        return Err(Answer {
-            response: refusal(status, message, &[]),
-            rejected: None,
-        });
-    }
     if head.path != WEB_SOCKET_PATH {
         return Err(reject(
             Rejected::NotFound,
@@ -212,7 +186,7 @@ fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<Connectio
         ));
     }
     let upgrade = upgrade(head).map_err(|error| reject(Rejected::BadRequest, error.response()))?;
-    if phase != Phase::Serving {
+    if shard.lifecycle().phase() != Phase::Serving {
         return Err(reject(
             Rejected::Draining,
             unavailable("the worker takes no new clients"),
