@@ -30,7 +30,7 @@ const GOOD_BYE_TIMEOUT: Duration = Duration::from_secs(1);
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     /// The client listener.
-    #[error("listen = \"{address}\": {source}")]
+    #[error("listen = \"{address}\" cannot be listened on")]
     Listen {
         /// As configured.
         address: SocketAddr,
@@ -38,7 +38,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// The admin listener.
-    #[error("admin_listen = \"{address}\": {source}")]
+    #[error("admin_listen = \"{address}\" cannot be listened on")]
     Admin {
         /// As configured.
         address: SocketAddr,
@@ -46,7 +46,7 @@ pub enum BindError {
         source: io::Error,
     },
     /// Two of the process' metrics have one name: a bug.
-    #[error("metrics: {0}")]
+    #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
 }
 
@@ -54,7 +54,7 @@ pub enum BindError {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// A shard's thread or runtime could not be made.
-    #[error("shard {shard}: {source}")]
+    #[error("shard {shard} could not be started")]
     Shard {
         /// Which one.
         shard: usize,
@@ -68,7 +68,7 @@ pub enum ServeError {
         shard: usize,
     },
     /// Two of the process' metrics have one name: a bug.
-    #[error("metrics: {0}")]
+    #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
 }
 

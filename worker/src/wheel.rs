@@ -1,7 +1,7 @@
 //! A hashed timer wheel: the one timer of a shard.
 //!
 //! Owns: which connection wants to be woken when. Knows nothing of connections, sockets or clocks; time is an
-//! argument. There is no timer per connection: an idle connection costs one entry of 12 bytes here.
+//! argument. There is no timer per connection: an idle connection costs one entry of 16 bytes here.
 //!
 //! Entries are never cancelled. Whoever armed a later one ignores the earlier when it fires; that is cheaper than
 //! finding and removing it, and a connection re-arms itself on every firing anyway.
