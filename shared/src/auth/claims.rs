@@ -1,8 +1,8 @@
 //! What a verified token says.
 //!
-//! Owns the claims as the rest of the code sees them, and how they are read from a token's JSON
-//! (protocol page §16). It does not know signatures. `info`, `data` and `meta` keep their JSON byte
-//! for byte: applications compare and hash what they put in.
+//! Owns the claims as the rest of the code sees them, and how they are read from a token's JSON. It
+//! does not know signatures. `info`, `data` and `meta` keep their JSON byte for byte: applications
+//! compare and hash what they put in.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;

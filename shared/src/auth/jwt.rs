@@ -1,4 +1,4 @@
-//! Tokens that applications sign for their users: JSON Web Tokens (RFC 7519, protocol page §16).
+//! Tokens that applications sign for their users: JSON Web Tokens (RFC 7519).
 //!
 //! Owns keys, algorithms and the order of the checks. What the claims mean is in `claims`; what an
 //! error means to a client is up to the session.

@@ -7,7 +7,7 @@ use super::*;
 
 const NOW: u64 = 1_700_000_000;
 
-/// Protocol page §20: HS256, secret `secret`.
+/// Golden tokens: HS256, secret `secret`.
 const CONNECTION: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI0MiIsImV4cCI6NDEwMjQ0NDgwMH0.M_VfhGMqfmyf4VDriS4dpLAF_Loc8gummQeWZ_frmiQ";
 const SUBSCRIPTION: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiI0MiIsImNoYW5uZWwiOiJuZXdzIiwiZXhwIjo0MTAyNDQ0ODAwfQ.nYgiIMMl3ODDk1Bm1ER_OVDxH1Qv-CUp04V1xljR5gQ";
 

@@ -1,8 +1,8 @@
 //! The broker for production: core NATS, one subject per topic, so that each process receives only what it wants.
 //!
-//! This folder is the only place that knows `async_nats`. `address` reads the configured servers,
-//! `subject` spells topics, `table` holds the subscriptions and
-//! gathers their messages, `keeper` is the task that opens and restores them, `link` is what the parts share.
+//! This folder is the only place that knows `async_nats`. `address` reads the configured servers, `subject` spells
+//! topics, `table` holds the subscriptions and gathers their messages, `keeper` is the task that opens and restores
+//! them, `link` is what the parts share.
 //!
 //! async-nats reconnects by itself and sends all subscriptions anew. What it does not do, and this adapter adds: a
 //! barrier that proves a subscription, refusing to publish into a connection that is gone, and telling what was lost.
@@ -47,9 +47,8 @@ const RECONNECT_DELAY: (Duration, Duration) = (Duration::from_millis(50), Durati
 /// How to reach NATS.
 #[derive(Clone)]
 pub struct NatsConfig {
-    /// Addresses of one cluster: `nats://host:port`, `tls://host:port`, with `user:password@` or `token@` if need
-    /// be. Any one that
-    /// answers will do; the others are learnt.
+    /// Addresses of one cluster: `nats://host:port`, `tls://host:port`, with `user:password@` or `token@` if need be.
+    /// Any one that answers will do; the others are learnt.
     pub servers: Vec<String>,
     /// Stands before every subject; see [`is_subject_prefix`]. Fleets with different prefixes do not see each other.
     pub subject_prefix: String,
