@@ -1,6 +1,6 @@
 //! What the clients do.
 //!
-//! A scenario is made of the same parts each time: a [`ramp`] that brings up its clients at a
+//! A scenario is made of the same parts each time: a `ramp` that brings up its clients at a
 //! pace, signals that tell all of them what to do next, and a report at the end. A client that
 //! fails is counted and not replaced.
 
