@@ -16,7 +16,7 @@ use flotilla_shared::protocol::{DecodeError, Format, Messages, append_reply, com
 use flotilla_shared::websocket::{Opcode, append_frame};
 use prost::Message as _;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError};
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 
 use crate::closing::{Ending, close};
 use crate::hub::{Join, Member};
@@ -225,8 +225,14 @@ impl Connection {
             Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 return Some(Ending::TooBig);
             }
+            // The library's name for a socket that ended without a Close, which breaks no rule.
+            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
+                return Some(Ending::Gone);
+            }
             Some(Err(WsError::Protocol(_))) => return Some(Ending::Violation),
             Some(Err(WsError::Utf8(_))) => return Some(Ending::NotText),
+            // The library's own frames find no room in an outbox that has overflowed.
+            Some(Err(_)) if self.outbox.fate() == Fate::Overflowed => return Some(Ending::Slow),
             Some(Err(_)) | None => return Some(Ending::Gone),
         }
         None
@@ -235,6 +241,9 @@ impl Connection {
     /// Handles the commands of one frame in their order.
     async fn frame(self: &Rc<Self>, payload: &[u8]) {
         self.shard.metrics().received_bytes(payload.len());
+        if !self.is_listening() {
+            return;
+        }
         let mut frames = BytesMut::new();
         let mut commands = commands(self.format, payload);
         let mut is_empty = true;
@@ -253,6 +262,11 @@ impl Connection {
         self.arm();
     }
 
+    /// Whether what the client says still matters: how the connection ends is not decided, also not by its outbox.
+    fn is_listening(&self) -> bool {
+        self.ending.get().is_none() && self.outbox.fate() == Fate::Open
+    }
+
     /// Runs commands up to the next publication, or to the end of the frame or of the connection.
     fn advance(
         self: &Rc<Self>,
@@ -260,7 +274,7 @@ impl Connection {
         is_empty: &mut bool,
         frames: &mut BytesMut,
     ) -> Option<Box<Publish>> {
-        while self.ending.get().is_none() && self.outbox.fate() == Fate::Open {
+        while self.is_listening() {
             let command = commands.next()?;
             *is_empty = false;
             let publish = self.step(self.event_of(command), frames);
@@ -343,3 +357,6 @@ fn opcode(format: Format) -> Opcode {
         Opcode::Binary
     }
 }
+
+#[cfg(test)]
+mod tests;

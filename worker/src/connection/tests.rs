@@ -1,0 +1,96 @@
+//! What a connection promises about its end, on a real socket.
+
+use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
+use flotilla_shared::config::Problems;
+use flotilla_shared::lifecycle::Lifecycle;
+use prometheus::Registry;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use uuid::Uuid;
+
+use super::*;
+use crate::capacity::Capacity;
+use crate::config::{Config, RawConfig};
+use crate::metrics::{Metrics, ShardMetrics};
+use crate::outbox::Pushed;
+use crate::policy::Policy;
+use crate::shard::Admission;
+
+fn config() -> Config {
+    let mut raw = RawConfig::default();
+    raw.client.queue_max_size = 1000;
+    Config::resolve(&raw, &mut Problems::default()).unwrap()
+}
+
+async fn shard() -> Rc<Shard> {
+    let config = config();
+    let registry = Registry::new();
+    let metrics = BrokerMetrics::register(&registry).unwrap();
+    let brokers = Brokers::Memory(MemoryBus::default());
+    let broker = brokers.connect("test", &metrics).await.unwrap();
+    let admission = Admission {
+        passport_keys: None,
+        passport_required: false,
+        allowed_origins: Vec::new(),
+        capacity: Capacity::new(10),
+    };
+    Rc::new(Shard::new(
+        Rc::new(Policy::new(&config)),
+        config.limits.clone(),
+        admission,
+        Lifecycle::new(),
+        broker.broker,
+        ShardMetrics::new(Metrics::register(&registry).unwrap()),
+    ))
+}
+
+/// A connection of the shard, and its client's socket.
+async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (socket, _) = listener.accept().await.unwrap();
+    socket.writable().await.unwrap();
+    let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
+    let session = Session::new(shard.policy().clone(), Uuid::new_v4(), None, shard.now());
+    let make = |id| Connection::new(id, Format::Json, shard.clone(), outbox, session);
+    (shard.attach(make).1, client)
+}
+
+async fn read(connection: &Rc<Connection>) -> Ending {
+    let mut reader = Reader::new(connection.clone(), Vec::new(), 1000).await;
+    connection.read(&mut reader).await
+}
+
+#[tokio::test]
+async fn a_client_that_falls_behind_is_slow_whatever_it_says_meanwhile() {
+    let (connection, _client) = connect(&shard().await).await;
+    while connection.outbox().push(&Bytes::from(vec![0; 64 * 1024])) != Pushed::Refused {}
+    // The message was there before the task found the time to look at its outbox.
+    let message = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+    assert_eq!(connection.message(Some(Ok(message))).await, None);
+    assert_eq!(read(&connection).await, Ending::Slow);
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_has_not_violated_the_protocol() {
+    let (connection, client) = connect(&shard().await).await;
+    drop(client);
+    assert_eq!(read(&connection).await, Ending::Gone);
+}
+
+#[tokio::test]
+async fn a_client_that_falls_behind_is_slow_also_when_it_pings() {
+    let (connection, mut client) = connect(&shard().await).await;
+    let mut reader = Reader::new(connection.clone(), Vec::new(), 1000).await;
+    while connection.outbox().push(&Bytes::from(vec![0; 64 * 1024])) != Pushed::Refused {}
+    // A masked ping: the library's answer finds no room.
+    client.write_all(&[0x89, 0x80, 1, 2, 3, 4]).await.unwrap();
+    let ending = loop {
+        if let Some(ending) = connection.message(reader.next().await).await {
+            break ending;
+        }
+    };
+    assert_eq!(ending, Ending::Slow);
+}
