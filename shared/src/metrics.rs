@@ -3,13 +3,17 @@
 //! Owns `flotilla_build_info`, `process_*` and `flotilla_tokio_*`. The registry is passed down, not
 //! global: what a module measures, it registers itself, so this module knows none of the others.
 
+mod register;
+
 use prometheus::{
-    Encoder, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, IntGauge, Registry, TextEncoder,
     core::{Collector, Desc},
     process_collector::ProcessCollector,
     proto::MetricFamily,
 };
 use tokio::runtime::Handle;
+
+pub use register::Register;
 
 /// The version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -32,16 +36,14 @@ pub const RUSTC: &str = match option_env!("FLOTILLA_RUSTC") {
 /// None that is known; the library's signatures ask for it.
 pub fn new_registry() -> Result<Registry, prometheus::Error> {
     let registry = Registry::new();
-    let build = IntGaugeVec::new(
-        Opts::new(
-            "flotilla_build_info",
-            "What this process was built from; always 1.",
-        ),
+    let register = Register(&registry);
+    let build = register.gauges(
+        "flotilla_build_info",
+        "What this process was built from; always 1.",
         &["version", "revision", "rustc"],
     )?;
     build.with_label_values(&[VERSION, REVISION, RUSTC]).set(1);
-    registry.register(Box::new(build))?;
-    registry.register(Box::new(ProcessCollector::for_self()))?;
+    register.collector(ProcessCollector::for_self())?;
     Ok(registry)
 }
 
@@ -61,7 +63,7 @@ pub fn watch_runtimes(registry: &Registry, runtimes: Vec<Handle>) -> Result<(), 
             "Tasks that are due and wait in the global queues of the runtimes.",
         )?,
     };
-    registry.register(Box::new(collector))
+    Register(registry).collector(collector)
 }
 
 /// Everything in the registry, in the Prometheus text format.

@@ -4,18 +4,17 @@
 //! guards, so that they cannot miss a way out. What is known of the workers is read from the pool
 //! at the moment of a scrape: a worker that has left takes its series along.
 
-mod adder;
 mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_shared::metrics::Register;
 use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
 };
 use tokio::time::Instant;
 
-use self::adder::Adder;
 use self::workers::WorkerMetrics;
 use crate::error::RefusalKind;
 use crate::identify::Verdict;
@@ -53,60 +52,63 @@ pub(crate) struct Metrics {
 impl Metrics {
     /// Registers all of them.
     pub(crate) fn register(registry: &Registry, pool: Arc<Pool>) -> prometheus::Result<Self> {
-        let add = Adder { registry };
+        let register = Register(registry);
         let metrics = Self {
-            connections: add.gauges(
-                "connections",
+            connections: register.gauges(
+                "flotilla_gateway_connections",
                 "Client connections that are being relayed.",
                 &["listener", "tls"],
             )?,
-            connections_limit: add.gauge(
-                "connections_limit",
+            connections_limit: register.gauge(
+                "flotilla_gateway_connections_limit",
                 "Most connections that are relayed at the same time.",
             )?,
-            handshakes_in_flight: add.gauge(
-                "handshakes_in_flight",
+            handshakes_in_flight: register.gauge(
+                "flotilla_gateway_handshakes_in_flight",
                 "Clients that are connected and have not been answered yet.",
             )?,
-            connections_opened: add.counter(
-                "connections_opened_total",
+            connections_opened: register.counter(
+                "flotilla_gateway_connections_opened_total",
                 "Connections that were upgraded.",
             )?,
-            connections_closed: add.counters(
-                "connections_closed_total",
+            connections_closed: register.counters(
+                "flotilla_gateway_connections_closed_total",
                 "Connections that ended, by who ended them and why.",
                 &["initiator", "reason"],
             )?,
-            handshakes_rejected: add.counters(
-                "handshakes_rejected_total",
+            handshakes_rejected: register.counters(
+                "flotilla_gateway_handshakes_rejected_total",
                 "Requests that were not upgraded.",
                 &["reason"],
             )?,
-            handshake_duration: add.histograms(
-                "handshake_duration_seconds",
+            handshake_duration: register.histograms(
+                "flotilla_gateway_handshake_duration_seconds",
                 "From the first byte expected to the answer.",
                 HANDSHAKE_BUCKETS,
                 &["result"],
             )?,
-            connection_duration: add.histogram(
-                "connection_duration_seconds",
+            connection_duration: register.histogram(
+                "flotilla_gateway_connection_duration_seconds",
                 "How long connections lasted.",
                 CONNECTION_BUCKETS,
             )?,
-            jwt_verifications: add.counters(
-                "jwt_verifications_total",
+            jwt_verifications: register.counters(
+                "flotilla_gateway_jwt_verifications_total",
                 "Tokens verified at the edge.",
                 &["result"],
             )?,
-            bytes: add.counters(
-                "bytes_total",
+            bytes: register.counters(
+                "flotilla_gateway_bytes_total",
                 "Bytes relayed: in from clients, out to clients.",
                 &["direction"],
             )?,
-            workers: WorkerMetrics::register(&add, pool)?,
-            draining: add.gauge("draining", "1 while the gateway drains, else 0.")?,
-            drain_remaining: add.gauge(
-                "drain_remaining_connections",
+            workers: WorkerMetrics::register(register, pool)?,
+            draining: register.gauge(
+                "flotilla_gateway_draining",
+                "1 while the gateway drains, else 0.",
+            )?,
+            drain_remaining: register.gauge(
+                "flotilla_gateway_drain_remaining_connections",
                 "Connections that a drain still has to end.",
             )?,
         };

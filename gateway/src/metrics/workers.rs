@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use flotilla_shared::metrics::Register;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Histogram, IntCounterVec, IntGaugeVec};
+use prometheus::{Histogram, IntCounterVec, IntGaugeVec, Opts};
 use tokio::time::Instant;
 
 use super::HANDSHAKE_BUCKETS;
-use super::adder::{Adder, options};
 use crate::route::{Decision, Pool, WorkerState};
 use crate::upstream::FailureKind;
 
@@ -22,20 +22,20 @@ pub(crate) struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
-    pub(super) fn register(add: &Adder<'_>, pool: Arc<Pool>) -> prometheus::Result<Self> {
+    pub(super) fn register(register: Register<'_>, pool: Arc<Pool>) -> prometheus::Result<Self> {
         let metrics = Self {
-            routing_decisions: add.counters(
-                "routing_decisions_total",
+            routing_decisions: register.counters(
+                "flotilla_gateway_routing_decisions_total",
                 "How workers came to be chosen.",
                 &["outcome"],
             )?,
-            connect_duration: add.histogram(
-                "upstream_connect_duration_seconds",
+            connect_duration: register.histogram(
+                "flotilla_gateway_upstream_connect_duration_seconds",
                 "From the choice of a worker to its 101.",
                 HANDSHAKE_BUCKETS,
             )?,
-            connect_errors: add.counters(
-                "upstream_connect_errors_total",
+            connect_errors: register.counters(
+                "flotilla_gateway_upstream_connect_errors_total",
                 "Workers that did not take a connection.",
                 &["reason"],
             )?,
@@ -48,8 +48,7 @@ impl WorkerMetrics {
         for kind in FailureKind::ALL {
             let _ = metrics.connect_errors.with_label_values(&[kind.label()]);
         }
-        add.registry
-            .register(Box::new(WorkerCollector::new(pool)?))?;
+        register.collector(WorkerCollector::new(pool)?)?;
         Ok(metrics)
     }
 
@@ -81,19 +80,22 @@ impl WorkerCollector {
         Ok(Self {
             pool,
             workers: IntGaugeVec::new(
-                options("workers", "Workers as this gateway sees them."),
+                Opts::new(
+                    "flotilla_gateway_workers",
+                    "Workers as this gateway sees them.",
+                ),
                 &["state"],
             )?,
             connections: IntGaugeVec::new(
-                options(
-                    "worker_connections",
+                Opts::new(
+                    "flotilla_gateway_worker_connections",
                     "Connections that this gateway holds to a worker.",
                 ),
                 &["worker"],
             )?,
             states: IntGaugeVec::new(
-                options(
-                    "worker_state",
+                Opts::new(
+                    "flotilla_gateway_worker_state",
                     "1 for the state that a worker is in, else 0.",
                 ),
                 &["worker", "state"],

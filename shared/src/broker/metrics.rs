@@ -5,10 +5,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use prometheus::core::Collector;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, exponential_buckets};
 
 use super::BrokerError;
+use crate::metrics::Register;
 
 /// Round trips of 50 µs (same machine) to 1.6 s (about to be given up).
 const RTT_BUCKETS: (f64, f64, usize) = (0.000_05, 2.0, 16);
@@ -28,10 +28,9 @@ pub struct BrokerMetrics {
     rtt: Histogram,
 }
 
-/// A counter by direction. The two series are kept at hand: the data path looks nothing up.
+/// The two series of a counter by direction, kept at hand: the data path looks nothing up.
 #[derive(Debug, Clone)]
 struct Traffic {
-    family: IntCounterVec,
     incoming: IntCounter,
     outgoing: IntCounter,
 }
@@ -92,14 +91,11 @@ impl ErrorKind {
 }
 
 impl Traffic {
-    fn new(name: &str, help: &str) -> Result<Self, prometheus::Error> {
-        let family = counters(name, help, "direction")?;
-        let incoming = family.with_label_values(&["in"]);
-        let outgoing = family.with_label_values(&["out"]);
+    fn register(register: Register<'_>, name: &str, help: &str) -> prometheus::Result<Self> {
+        let family = register.counters(name, help, &["direction"])?;
         Ok(Self {
-            family,
-            incoming,
-            outgoing,
+            incoming: family.with_label_values(&["in"]),
+            outgoing: family.with_label_values(&["out"]),
         })
     }
 }
@@ -109,79 +105,63 @@ impl BrokerMetrics {
     ///
     /// # Errors
     /// If the registry already holds one of these names.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let metrics = Self::new()?;
+    pub fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let register = Register(registry);
+        let (start, factor, count) = RTT_BUCKETS;
+        let metrics = Self {
+            connections: register.gauge(
+                "flotilla_broker_connections",
+                "Broker connections that this process holds, up or not.",
+            )?,
+            connected: register.gauge(
+                "flotilla_broker_connected",
+                "Broker connections that are up, with every topic subscribed.",
+            )?,
+            subscriptions: register.gauge(
+                "flotilla_broker_subscriptions",
+                "Topics subscribed to, over all connections.",
+            )?,
+            reconnects: register.counter(
+                "flotilla_broker_reconnects_total",
+                "Lost broker connections that were restored.",
+            )?,
+            disconnects: register.counters(
+                "flotilla_broker_disconnects_total",
+                "Broker connections lost.",
+                &["reason"],
+            )?,
+            messages: Traffic::register(
+                register,
+                "flotilla_broker_messages_total",
+                "Messages exchanged with the broker.",
+            )?,
+            bytes: Traffic::register(
+                register,
+                "flotilla_broker_bytes_total",
+                "Payload bytes exchanged with the broker.",
+            )?,
+            dropped: register.counter(
+                "flotilla_broker_messages_dropped_total",
+                "Messages dropped because a subscription's queue was full; a lower bound.",
+            )?,
+            errors: register.counters(
+                "flotilla_broker_errors_total",
+                "Broker errors.",
+                &["kind"],
+            )?,
+            rtt: register.histogram(
+                "flotilla_broker_rtt_seconds",
+                "Time from a barrier's publish to its return from the broker.",
+                &exponential_buckets(start, factor, count)?,
+            )?,
+        };
         for reason in DisconnectReason::ALL {
             metrics.disconnects.with_label_values(&[reason.label()]);
         }
         for kind in ErrorKind::ALL {
             metrics.errors.with_label_values(&[kind.label()]);
         }
-        for collector in metrics.collectors() {
-            registry.register(collector)?;
-        }
         Ok(metrics)
-    }
-
-    fn new() -> Result<Self, prometheus::Error> {
-        let (start, factor, count) = RTT_BUCKETS;
-        let rtt = HistogramOpts::new(
-            "flotilla_broker_rtt_seconds",
-            "Time from a barrier's publish to its return from the broker.",
-        )
-        .buckets(prometheus::exponential_buckets(start, factor, count)?);
-        Ok(Self {
-            connections: IntGauge::new(
-                "flotilla_broker_connections",
-                "Broker connections that this process holds, up or not.",
-            )?,
-            connected: IntGauge::new(
-                "flotilla_broker_connected",
-                "Broker connections that are up, with every topic subscribed.",
-            )?,
-            subscriptions: IntGauge::new(
-                "flotilla_broker_subscriptions",
-                "Topics subscribed to, over all connections.",
-            )?,
-            reconnects: IntCounter::new(
-                "flotilla_broker_reconnects_total",
-                "Lost broker connections that were restored.",
-            )?,
-            disconnects: counters(
-                "flotilla_broker_disconnects_total",
-                "Broker connections lost.",
-                "reason",
-            )?,
-            messages: Traffic::new(
-                "flotilla_broker_messages_total",
-                "Messages exchanged with the broker.",
-            )?,
-            bytes: Traffic::new(
-                "flotilla_broker_bytes_total",
-                "Payload bytes exchanged with the broker.",
-            )?,
-            dropped: IntCounter::new(
-                "flotilla_broker_messages_dropped_total",
-                "Messages dropped because a subscription's queue was full; a lower bound.",
-            )?,
-            errors: counters("flotilla_broker_errors_total", "Broker errors.", "kind")?,
-            rtt: Histogram::with_opts(rtt)?,
-        })
-    }
-
-    fn collectors(&self) -> [Box<dyn Collector>; 10] {
-        [
-            Box::new(self.connections.clone()),
-            Box::new(self.connected.clone()),
-            Box::new(self.subscriptions.clone()),
-            Box::new(self.reconnects.clone()),
-            Box::new(self.disconnects.clone()),
-            Box::new(self.messages.family.clone()),
-            Box::new(self.bytes.family.clone()),
-            Box::new(self.dropped.clone()),
-            Box::new(self.errors.clone()),
-            Box::new(self.rtt.clone()),
-        ]
     }
 
     pub(super) fn sent(&self, bytes: usize) {
@@ -271,10 +251,6 @@ impl Drop for ConnectionGauge {
             self.metrics.connected.dec();
         }
     }
-}
-
-fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec, prometheus::Error> {
-    IntCounterVec::new(Opts::new(name, help), &[label])
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Connections that came, went and were refused.
 
+use flotilla_shared::metrics::Register;
 use flotilla_shared::protocol::codes::DisconnectCode;
 use prometheus::{Error, IntCounter, IntCounterVec, IntGauge};
 
-use super::Register;
 use crate::closing::Ending;
 
 /// The close codes that have a series of their own besides those of [`DisconnectCode`].
@@ -59,7 +59,7 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn register(register: &Register<'_>) -> Result<Self, Error> {
+    pub(super) fn register(register: Register<'_>) -> Result<Self, Error> {
         let connections = Self {
             open: register.gauge("flotilla_worker_connections", "Open client connections.")?,
             limit: register.gauge(

@@ -1,8 +1,7 @@
 //! How a drain goes.
 
+use flotilla_shared::metrics::Register;
 use prometheus::{Error, IntCounter, IntGauge};
-
-use super::Register;
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
@@ -13,7 +12,7 @@ pub(crate) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn register(register: &Register<'_>) -> Result<Self, Error> {
+    pub(super) fn register(register: Register<'_>) -> Result<Self, Error> {
         Ok(Self {
             started: register.gauge(
                 "flotilla_worker_drain_started_timestamp_seconds",

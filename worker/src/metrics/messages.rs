@@ -1,10 +1,9 @@
 //! Messages that were received, sent, delivered and dropped.
 
+use flotilla_shared::metrics::Register;
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::Request;
 use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
-
-use super::Register;
 
 /// Labels of received messages besides the commands' own.
 pub(super) const RECEIVED_EXTRA: [&str; 2] = ["pong", "malformed"];
@@ -92,7 +91,7 @@ pub(crate) struct Messages {
 }
 
 impl Messages {
-    pub(super) fn register(register: &Register<'_>) -> Result<Self, Error> {
+    pub(super) fn register(register: Register<'_>) -> Result<Self, Error> {
         let messages = Self {
             channels: register.gauge(
                 "flotilla_worker_channels",
@@ -137,12 +136,12 @@ impl Messages {
             fanout_recipients: register.histogram(
                 "flotilla_worker_fanout_recipients",
                 "Recipients of one publication in one shard.",
-                exponential_buckets(1.0, 10.0, 6)?,
+                &exponential_buckets(1.0, 10.0, 6)?,
             )?,
             ping_rtt: register.histogram(
                 "flotilla_worker_ping_rtt_seconds",
                 "Time between a ping and its answer.",
-                exponential_buckets(0.001, 4.0, 8)?,
+                &exponential_buckets(0.001, 4.0, 8)?,
             )?,
         };
         messages.initialise();

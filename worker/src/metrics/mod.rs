@@ -10,10 +10,8 @@ mod messages;
 mod shard;
 
 use flotilla_shared::lifecycle::Phase;
-use prometheus::{
-    Error, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
-};
+use flotilla_shared::metrics::Register;
+use prometheus::{Error, IntGaugeVec, Registry};
 
 pub(crate) use connections::{Connections, Rejected};
 pub(crate) use drain::Drain;
@@ -38,9 +36,9 @@ impl Metrics {
         let register = Register(registry);
         let help = "1 for the phase of its life in which the worker is.";
         let metrics = Self {
-            connections: Connections::register(&register)?,
-            messages: Messages::register(&register)?,
-            drain: Drain::register(&register)?,
+            connections: Connections::register(register)?,
+            messages: Messages::register(register)?,
+            drain: Drain::register(register)?,
             state: register.gauges("flotilla_worker_state", help, &["state"])?,
         };
         metrics.phase(Phase::Starting);
@@ -54,40 +52,5 @@ impl Metrics {
                 .with_label_values(&[phase.label()])
                 .set(i64::from(phase == now));
         }
-    }
-}
-
-/// Makes and registers metrics in one step.
-struct Register<'a>(&'a Registry);
-
-impl Register<'_> {
-    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, Error> {
-        let metric = IntCounter::with_opts(Opts::new(name, help))?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, Error> {
-        let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, Error> {
-        let metric = IntGauge::with_opts(Opts::new(name, help))?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, Error> {
-        let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
-    }
-
-    fn histogram(&self, name: &str, help: &str, buckets: Vec<f64>) -> Result<Histogram, Error> {
-        let metric = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-        self.0.register(Box::new(metric.clone()))?;
-        Ok(metric)
     }
 }
