@@ -17,17 +17,7 @@ const PROGRAM: Program = Program {
 
 /// Runs a worker until it has been told to leave and has left. `args` begins with the program's name.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let config = match cli::prepare(&PROGRAM, args, std::env::vars_os(), Config::resolve) {
-        Ok(config) => config,
-        Err(code) => return code,
-    };
-    match serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    cli::run(&PROGRAM, args, std::env::vars_os(), Config::resolve, serve)
 }
 
 fn serve(config: Config) -> anyhow::Result<()> {

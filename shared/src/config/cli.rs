@@ -3,7 +3,7 @@
 //! Owns the flags that say where settings come from, what is printed, and the exit codes. It does
 //! not know any process' settings, and it ends before a port is bound.
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+use std::{ffi::OsString, fmt::Display, io::Write, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Command, FromArgMatches};
 use serde::{Serialize, de::DeserializeOwned};
@@ -44,31 +44,44 @@ pub struct Program {
     pub about: &'static str,
 }
 
-/// Runs the part of a command line that every process has: reads the flags, loads the
-/// configuration, and obeys `--check-config`, `--print-config`, `--help` and `--version`.
+/// Runs a process from its command line to its end: reads the flags, loads the configuration,
+/// obeys `--check-config`, `--print-config`, `--help` and `--version`, and else has `serve` do what
+/// the process is for.
 ///
 /// `args` starts with the program's name, as [`std::env::args_os`] does; `environment` is
 /// [`std::env::vars_os`]. `resolve` is as for [`load`].
 ///
-/// # Errors
-/// The exit code, when there is nothing to run: 0 after something was printed as asked,
-/// [`EXIT_CONFIG`] when the configuration is wrong, 2 when the flags are. What there is to say has
-/// been written to the standard output or error.
-pub fn prepare<R, C>(
+/// The exit code is 0 after a good end, or after something was printed as asked; 1 after an error
+/// of `serve`, which is logged; [`EXIT_CONFIG`] when the configuration is wrong; 2 when the flags
+/// are.
+pub fn run<R, C, E>(
     program: &Program,
     args: impl IntoIterator<Item = OsString>,
     environment: impl IntoIterator<Item = (OsString, OsString)>,
     resolve: impl FnOnce(&R, &mut Problems) -> Option<C>,
-) -> Result<C, ExitCode>
+    serve: impl FnOnce(C) -> Result<(), E>,
+) -> ExitCode
 where
     R: Serialize + DeserializeOwned + Default,
+    E: Display,
 {
-    decide(program, args, environment, resolve).map_err(|exit| {
-        // Nobody is left to tell if the other end of the pipe is gone.
-        let _ = std::io::stdout().write_all(exit.stdout.as_bytes());
-        let _ = std::io::stderr().write_all(exit.stderr.as_bytes());
-        ExitCode::from(exit.code)
-    })
+    let config = match decide(program, args, environment, resolve) {
+        Ok(config) => config,
+        Err(exit) => {
+            // Nobody is left to tell if the other end of the pipe is gone.
+            let _ = std::io::stdout().write_all(exit.stdout.as_bytes());
+            let _ = std::io::stderr().write_all(exit.stderr.as_bytes());
+            return ExitCode::from(exit.code);
+        }
+    };
+    match serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // With all that led to it, if the error knows that.
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The end of a process that has nothing to run.

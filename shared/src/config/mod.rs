@@ -45,12 +45,12 @@
 //! const PROGRAM: Program = Program { name: "worker", about: "Serves clients." };
 //!
 //! fn run(args: impl Iterator<Item = std::ffi::OsString>) -> ExitCode {
-//!     let config = match cli::prepare(&PROGRAM, args, std::env::vars_os(), Config::new) {
-//!         Ok(config) => config,
-//!         Err(code) => return code,
-//!     };
+//!     cli::run(&PROGRAM, args, std::env::vars_os(), Config::new, serve)
+//! }
+//!
+//! fn serve(config: Config) -> std::io::Result<()> {
 //!     println!("would listen on {} and ping every {:?}", config.listen, config.ping_interval);
-//!     ExitCode::SUCCESS
+//!     Ok(())
 //! }
 //! # let args = ["flotilla-worker", "--set", "listen=127.0.0.1:0"];
 //! # assert_eq!(run(args.into_iter().map(Into::into)), ExitCode::SUCCESS);
