@@ -157,7 +157,7 @@ impl Worker {
         let ready = is_connected(connected.clone());
         let announcement = Announcement {
             id: self.config.id.clone(),
-            address: self.config.advertised(self.address),
+            address: self.config.advertised(self.address, &brokers),
             capacity: capacity.clone(),
             interval: self.config.announce_interval,
         };

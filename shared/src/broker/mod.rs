@@ -23,6 +23,7 @@ mod nats;
 mod options;
 
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -207,6 +208,16 @@ impl Brokers {
         match self {
             Self::Memory(bus) => Ok(bus.connect(metrics)),
             Self::Nats(config) => nats::connect(config, name, metrics).await,
+        }
+    }
+
+    /// The address under which whoever uses the same broker is likely to reach this machine; `None` if there is no way
+    /// to the broker. May look up a name.
+    #[must_use]
+    pub fn local_address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Memory(_) => Some(Ipv4Addr::LOCALHOST.into()),
+            Self::Nats(config) => nats::local_address(config),
         }
     }
 }

@@ -6,7 +6,7 @@
 mod raw;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +50,6 @@ pub struct Config {
     /// What is logged, and how.
     pub log: LogOptions,
     advertise: String,
-    broker_hint: Option<String>,
     pub(crate) shards: usize,
     pub(crate) connections_max: u64,
     pub(crate) allowed_origins: Vec<String>,
@@ -104,7 +103,6 @@ impl Config {
             drain_timeout: raw.drain.timeout,
             log: raw.log.clone(),
             advertise: raw.advertise.clone(),
-            broker_hint: raw.broker.nats.servers.first().cloned(),
             shards: if raw.shards == 0 { cores() } else { raw.shards },
             connections_max: raw.connections_max,
             allowed_origins: raw.allowed_origins.clone(),
@@ -128,17 +126,13 @@ impl Config {
         })
     }
 
-    /// Where gateways reach the worker that listens at `listening`.
-    pub(crate) fn advertised(&self, listening: SocketAddr) -> String {
+    /// Where gateways reach the worker that listens at `listening` and talks to them through `brokers`.
+    pub(crate) fn advertised(&self, listening: SocketAddr, brokers: &Brokers) -> String {
         if !self.advertise.is_empty() {
             return self.advertise.clone();
         }
         let ip = match listening.ip() {
-            ip if ip.is_unspecified() => self
-                .broker_hint
-                .as_deref()
-                .and_then(own_address)
-                .unwrap_or(ip),
+            ip if ip.is_unspecified() => brokers.local_address().unwrap_or(ip),
             ip => ip,
         };
         SocketAddr::new(ip, listening.port()).to_string()
@@ -157,23 +151,6 @@ impl Config {
             flotilla_shared::limits::connections_cap(self.connections_max, FILES_PER_CONNECTION);
         usize::try_from(cap).unwrap_or(usize::MAX)
     }
-}
-
-/// The address of this machine that packets to `server` leave from. Nothing is sent.
-fn own_address(server: &str) -> Option<IpAddr> {
-    let authority = server.split_once("://").map_or(server, |(_, rest)| rest);
-    let host = authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
-        .trim_end_matches('/');
-    let host = if is_host_and_port(host) {
-        host.to_owned()
-    } else {
-        format!("{host}:4222")
-    };
-    let socket = UdpSocket::bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
-    socket.connect(host).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
 }
 
 fn is_host_and_port(text: &str) -> bool {

@@ -3,6 +3,8 @@
 //! async-nats parses a login in an address but does not use it. Addresses are never shown in errors or logs, since
 //! what is wrong with one may be its password.
 
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+
 use async_nats::ServerAddr;
 
 use crate::broker::BrokerError;
@@ -38,6 +40,14 @@ impl Servers {
             .collect::<Result<_, _>>()?;
         let login = addresses.iter().find_map(login);
         Ok(Self { addresses, login })
+    }
+
+    /// The address of this machine that packets to the first server leave from. Nothing is sent.
+    pub(super) fn local_address(&self) -> Option<IpAddr> {
+        let server = self.addresses.first()?;
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+        socket.connect((server.host(), server.port())).ok()?;
+        Some(socket.local_addr().ok()?.ip())
     }
 }
 
@@ -108,6 +118,22 @@ mod tests {
             Some(Login::Token("s3cr3t".to_owned()))
         );
         assert_eq!(login_of(&["127.0.0.1:4222"]), None);
+    }
+
+    #[test]
+    fn the_local_address_is_the_one_towards_the_server() {
+        for server in [
+            "nats://127.0.0.1:4222",
+            "nats://fleet:secret@127.0.0.1/",
+            "127.0.0.1",
+        ] {
+            let servers = Servers::parse(&[server.to_owned()]).unwrap();
+            assert_eq!(
+                servers.local_address(),
+                Some(Ipv4Addr::LOCALHOST.into()),
+                "{server}"
+            );
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod table;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,11 @@ impl fmt::Debug for NatsConfig {
             .field("subject_prefix", &self.subject_prefix)
             .finish_non_exhaustive()
     }
+}
+
+/// The address that this machine has towards the first server.
+pub(super) fn local_address(config: &NatsConfig) -> Option<IpAddr> {
+    Servers::parse(&config.servers).ok()?.local_address()
 }
 
 /// Opens a connection and passes the first barrier on it.
