@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -44,6 +45,14 @@ impl Nats {
     /// When it was not running.
     pub async fn kill(&mut self) -> Result<()> {
         self.process.kill().await
+    }
+
+    /// Sends the server a signal: SIGSTOP makes it hang, with all its connections open.
+    ///
+    /// # Errors
+    /// When it is not running.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Starts a server again on the same port, after [`Nats::kill`].

@@ -13,11 +13,17 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often leases are looked at.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
+/// After this silence everyone is asked, among them ourselves.
+const ASK_AFTER: Duration = Duration::from_secs(2);
 /// The one subscription of this connection.
 const TOKEN: u64 = 0;
 
 /// Publishes the workers on the roster until nobody listens any more. While the broker is away the
 /// last ones stand: nobody can be heard then, and health checks still tell who is there.
+///
+/// A broker can also hang without a word. So leases do not run by the clock, but from what was heard
+/// of a worker to what was heard last of anyone; and who asks hears at least the own question, if
+/// anything is delivered at all.
 pub(super) async fn listen(
     brokers: Brokers,
     metrics: BrokerMetrics,
@@ -74,6 +80,7 @@ async fn follow(
     let mut expiry = interval(EXPIRE_INTERVAL);
     expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut batch = Vec::new();
+    let mut heard = Instant::now();
     loop {
         let changed = tokio::select! {
             open = connection.events.next_batch(&mut batch) => {
@@ -83,7 +90,14 @@ async fn follow(
                 let mut changed = false;
                 for event in batch.drain(..) {
                     match event {
-                        BrokerEvent::Message { payload, .. } => changed |= hear(roster, &payload),
+                        BrokerEvent::Message { payload, .. } => {
+                            let now = Instant::now();
+                            if now - heard >= LEASE {
+                                roster.renew_all(now);
+                            }
+                            heard = now;
+                            changed |= hear(roster, &payload, now);
+                        }
                         BrokerEvent::Reconnected => {
                             roster.renew_all(Instant::now());
                             query(&*connection.broker).await;
@@ -95,7 +109,10 @@ async fn follow(
                 changed
             }
             _ = expiry.tick() => {
-                connection.broker.is_connected() && !roster.expire(Instant::now()).is_empty()
+                if heard.elapsed() >= ASK_AFTER {
+                    query(&*connection.broker).await;
+                }
+                !roster.expire(heard).is_empty()
             }
             () = workers.closed() => return,
         };
@@ -105,9 +122,9 @@ async fn follow(
     }
 }
 
-fn hear(roster: &mut Roster, payload: &[u8]) -> bool {
+fn hear(roster: &mut Roster, payload: &[u8], now: Instant) -> bool {
     match serde_json::from_slice(payload) {
-        Ok(message) => roster.apply(message, Instant::now()),
+        Ok(message) => roster.apply(message, now),
         Err(error) => {
             tracing::debug!(%error, "a message on the roster that is none");
             false

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use flotilla_shared::protocol::Format::{Json, Protobuf};
+use flotilla_shared::roster::LEASE;
 use flotilla_tests::SOON;
 use flotilla_tests::client::{Client, publish};
 use flotilla_tests::eventually::eventually;
 use flotilla_tests::fault::Link;
 use flotilla_tests::fleet::Fleet;
+use nix::sys::signal::Signal::{SIGCONT, SIGSTOP};
 
 #[tokio::test]
 async fn messages_flow_again_after_nats_was_killed_and_restarted() -> Result<()> {
@@ -110,6 +112,22 @@ async fn a_network_that_swallows_everything_is_noticed_and_survived() -> Result<
     };
     reaches(first, second).await?;
     reaches(second, first).await
+}
+
+#[tokio::test]
+async fn a_nats_that_hangs_takes_no_worker_from_a_gateway() -> Result<()> {
+    let fleet = Fleet::builder().workers(2).start().await?;
+    fleet.nats.signal(SIGSTOP)?;
+    // For as long as it takes until a worker that had gone would be forgotten, and more.
+    tokio::time::sleep(LEASE * 2).await;
+    fleet.sees_workers(2).await?;
+    fleet.user("newcomer", Json).await?;
+    fleet.nats.signal(SIGCONT)?;
+    let mut clients = fleet.spread(&[Json, Protobuf]).await?;
+    for client in &mut clients {
+        client.subscribe("room").await?;
+    }
+    Ok(())
 }
 
 /// Publishes until a publication arrives: what is published while subscriptions are being
