@@ -20,6 +20,9 @@ use tokio::sync::Notify;
 /// Chunks given to one vectored write.
 const CHUNKS_PER_WRITE: usize = 32;
 
+/// What a queued chunk costs beyond its bytes, roughly: tiny frames must fill a queue, too.
+const CHUNK_OVERHEAD: usize = 64;
+
 /// What has become of an outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
@@ -102,12 +105,12 @@ impl Outbox {
     }
 
     fn enqueue(&self, frames: Bytes) -> Pushed {
+        let mut queue = self.queue.borrow_mut();
         let bytes = self.queued_bytes.get() + frames.len();
-        if bytes > self.max_bytes && self.queued_bytes.get() > 0 {
+        if bytes + queue.len() * CHUNK_OVERHEAD > self.max_bytes && !queue.is_empty() {
             self.fail(Fate::Overflowed);
             return Pushed::Refused;
         }
-        let mut queue = self.queue.borrow_mut();
         if queue.is_empty() {
             self.front_is_cut.set(false);
             self.stalled_since.set(Some(Instant::now()));

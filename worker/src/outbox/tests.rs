@@ -93,6 +93,16 @@ async fn a_client_that_falls_behind_the_bound_is_marked_and_wakes_its_task() {
 }
 
 #[tokio::test]
+async fn tiny_frames_fill_a_queue_with_what_they_cost() {
+    let (outbox, _client) = pair(100_000).await;
+    fill(&outbox, 64 * 1024);
+    while outbox.push(&chunk(0, 2)) == Pushed::Queued {}
+    // An entry of the queue and the bytes that it points to take more room than two bytes.
+    let chunks = outbox.queue.borrow().len();
+    assert!(chunks * 64 <= 100_000, "{chunks} chunks");
+}
+
+#[tokio::test]
 async fn the_last_frames_begin_where_a_frame_ends() {
     let (outbox, mut client) = pair(MANY).await;
     let count = fill(&outbox, 1000 * 1000);
