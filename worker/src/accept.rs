@@ -6,8 +6,8 @@ use std::io;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use flotilla_shared::auth::Passport;
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
-use flotilla_shared::auth::{ConnectionClaims, Passport};
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::Format;
 use flotilla_shared::websocket::{
@@ -37,7 +37,8 @@ struct Accepted {
     /// The 101.
     response: Vec<u8>,
     format: Format,
-    identity: Option<ConnectionClaims>,
+    /// What the gateway vouches for; nothing, for a client that came without one.
+    passport: Passport,
     /// What came behind the head.
     rest: Vec<u8>,
 }
@@ -95,17 +96,17 @@ fn attach(
     permit: Permit,
 ) -> (Attached, Vec<u8>) {
     let client = Uuid::new_v4();
-    let session = Session::new(
-        shard.policy().clone(),
-        client,
-        accepted.identity,
-        shard.now(),
-    );
+    let Passport {
+        identity,
+        client_address,
+        request_id,
+    } = accepted.passport;
+    tracing::debug!(%client, request_id, client_address, "client connected");
+    let session = Session::new(shard.policy().clone(), client, identity, shard.now());
     let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
     outbox.push(&Bytes::from(accepted.response));
     let (id, connection) =
         shard.attach(|id| Connection::new(id, accepted.format, shard.clone(), outbox, session));
-    tracing::debug!(%client, "client connected");
     let counts = &shard.metrics().process().connections;
     counts.opened.inc();
     counts.open.inc();
@@ -154,12 +155,12 @@ async fn handshake(socket: &mut TcpStream, shard: &Shard) -> io::Result<Result<A
             }
         }
     };
-    Ok(admit(&head, shard).map(|(upgrade, identity)| {
+    Ok(admit(&head, shard).map(|(upgrade, passport)| {
         let (protocol, format) = negotiate(&upgrade, &head);
         Accepted {
             response: switching_protocols(&upgrade.key, protocol),
             format,
-            identity,
+            passport,
             rest: buffer.split_off(used),
         }
     }))
@@ -178,7 +179,7 @@ fn unavailable(message: &str) -> Vec<u8> {
 }
 
 /// Every check before the 101, the cheapest first.
-fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<ConnectionClaims>), Answer> {
+fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Passport), Answer> {
     if head.path != WEB_SOCKET_PATH {
         return Err(reject(
             Rejected::NotFound,
@@ -196,8 +197,10 @@ fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Option<Connectio
     let passport = passport(head, shard)?;
     match passport {
         // The gateway has checked the origin.
-        Some(passport) => Ok((upgrade, passport.identity)),
-        None if origin_is_allowed(&upgrade, &admission.allowed_origins) => Ok((upgrade, None)),
+        Some(passport) => Ok((upgrade, passport)),
+        None if origin_is_allowed(&upgrade, &admission.allowed_origins) => {
+            Ok((upgrade, Passport::default()))
+        }
         None => Err(reject(
             Rejected::Origin,
             refusal(403, "the Origin is not allowed", &[]),
@@ -220,7 +223,11 @@ fn passport(head: &RequestHead, shard: &Shard) -> Result<Option<Passport>, Answe
         (Some(passport), None, Some(keys)) => match keys.verify(passport, shard.now().unix_seconds)
         {
             Ok(passport) => Ok(Some(passport)),
-            Err(_) => refused("the passport is not valid"),
+            Err(error) => {
+                // Only gateways connect here: their keys differ from ours, or their clocks do.
+                tracing::warn!(%error, "a passport is refused");
+                refused("the passport is not valid")
+            }
         },
     }
 }

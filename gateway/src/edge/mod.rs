@@ -135,8 +135,10 @@ impl Edge {
         let user = claims.as_ref().map(|claims| claims.user.as_str());
         let key = sticky_key(&self.config.sticky, head, user, request.address);
         let candidates = self.pool.route(key.as_deref());
-        let handshake = self.handshake(request, claims)?;
+        let request_id = Uuid::new_v4().simple().to_string();
+        let handshake = self.handshake(request, claims, request_id.clone())?;
         let (upstream, placement) = self.connect(&handshake, candidates).await?;
+        tracing::debug!(request_id, worker = placement.worker(), "routed");
         Ok(Accepted {
             upstream,
             placement,
@@ -148,8 +150,8 @@ impl Edge {
         &self,
         request: &Request,
         identity: Option<ConnectionClaims>,
+        request_id: String,
     ) -> Result<Handshake, Refusal> {
-        let request_id = Uuid::new_v4().simple().to_string();
         let passport = Passport {
             identity,
             client_address: request.address.map(|ip| ip.to_string()).unwrap_or_default(),
