@@ -19,8 +19,6 @@ const TICK_MAX_BYTES: usize = 128 * 1024;
 /// What one tick did, for the metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fanout {
-    /// Messages that reached at least one member's channel.
-    pub(crate) messages: u64,
     /// Copies put into members' sockets or outboxes.
     pub(crate) delivered: u64,
     /// Copies that a member's outbox refused.
@@ -50,7 +48,6 @@ impl<M: Member> Hub<M> {
             fanout.malformed += 1;
             return 0;
         };
-        fanout.messages += 1;
         push.channel = channel.as_str().to_owned();
         let reply = Reply {
             push: Some(push),

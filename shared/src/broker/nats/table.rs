@@ -119,15 +119,15 @@ impl Table {
         })
     }
 
-    /// Gives a reserved token its messages. `false`: the reservation is gone, and the subscription with it.
-    pub(super) fn fill(&self, token: u64, serial: u64, sid: u64, subscriber: Subscriber) -> bool {
+    /// Gives a reserved token its messages. If the reservation is gone, so is the subscription.
+    pub(super) fn fill(&self, token: u64, serial: u64, sid: u64, subscriber: Subscriber) {
         let mut state = lock(&self.state);
         let Some(slot) = state
             .slots
             .get_mut(&token)
             .filter(|slot| slot.serial == serial)
         else {
-            return false;
+            return;
         };
         let ready = Arc::clone(&self.ready);
         let bell = Arc::new(Bell {
@@ -144,7 +144,6 @@ impl Table {
             bell,
             waker,
         });
-        true
     }
 
     /// Ends whatever uses `token`. Dropping the subscriber is what unsubscribes.
