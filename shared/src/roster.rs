@@ -91,7 +91,10 @@ impl Roster {
             return false;
         }
         let id = entry.id.clone();
-        let is_news = self.entries.get(&id).is_none_or(|(before, _)| *before != entry);
+        let is_news = self
+            .entries
+            .get(&id)
+            .is_none_or(|(before, _)| *before != entry);
         self.entries.insert(id, (entry, now));
         is_news
     }
