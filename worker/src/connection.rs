@@ -92,7 +92,8 @@ impl Connection {
 
     /// Called by the timer: true work only if `tick` is the one this connection is armed for.
     pub(crate) fn fired(self: &Rc<Self>, tick: u64) {
-        if self.armed_tick.get() != tick {
+        // Behind the goodbye nothing is said: not even a ping.
+        if self.armed_tick.get() != tick || self.ending.get().is_some() {
             return;
         }
         self.armed_tick.set(0);

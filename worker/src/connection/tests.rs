@@ -1,10 +1,12 @@
 //! What a connection promises about its end, on a real socket.
 
+use std::time::Duration;
+
 use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
 use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
 use prometheus::Registry;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
@@ -19,6 +21,9 @@ use crate::shard::Admission;
 fn config() -> Config {
     let mut raw = RawConfig::default();
     raw.client.queue_max_size = 1000;
+    raw.client.allow_anonymous_connect_without_token = true;
+    raw.client.ping_interval = Duration::from_millis(20);
+    raw.client.pong_timeout = Duration::from_millis(10);
     Config::resolve(&raw, &mut Problems::default()).unwrap()
 }
 
@@ -71,6 +76,28 @@ async fn a_client_that_falls_behind_is_slow_whatever_it_says_meanwhile() {
     let message = Message::Text(r#"{"id":1,"connect":{}}"#.into());
     assert_eq!(connection.message(Some(Ok(message))).await, None);
     assert_eq!(read(&connection).await, Ending::Slow);
+}
+
+#[tokio::test]
+async fn a_client_that_has_said_goodbye_gets_no_ping_any_more() {
+    let (connection, mut client) = connect(&shard().await).await;
+    let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+    assert_eq!(connection.message(Some(Ok(connect))).await, None);
+    assert!(connection.session().borrow().is_connected());
+    connection.end(Ending::ByClient(None));
+    // Until a ping is due.
+    let due = connection.session().borrow().next_deadline().unwrap();
+    tokio::time::sleep_until(due.into()).await;
+    connection.fired(connection.armed_tick.get());
+    connection.outbox().push(&Bytes::from_static(b"the end"));
+
+    let mut said = Vec::new();
+    while !said.ends_with(b"the end") {
+        assert!(client.read_buf(&mut said).await.unwrap() > 0);
+    }
+    let mut ping = BytesMut::new();
+    append_frame(Opcode::Text, b"{}", &mut ping);
+    assert!(!said.windows(ping.len()).any(|part| part == ping));
 }
 
 #[tokio::test]
