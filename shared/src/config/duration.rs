@@ -10,6 +10,10 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
+/// The longest duration that is taken, a year. Whoever writes a longer one has made a mistake, and
+/// added to the time of day it could be more than a clock can tell.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// Writes the duration with its unit.
 ///
 /// # Errors
@@ -21,7 +25,7 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 /// Reads a duration with its unit.
 ///
 /// # Errors
-/// When it is not text, or not a duration.
+/// When it is not text, not a duration, or longer than a year.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     deserializer.deserialize_str(DurationVisitor)
 }
@@ -32,11 +36,16 @@ impl Visitor<'_> for DurationVisitor {
     type Value = Duration;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(r#"a duration with its unit, such as "25s", "500ms" or "1h""#)
+        f.write_str(
+            r#"a duration with its unit, such as "25s", "500ms" or "1h", of at most a year"#,
+        )
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-        humantime::parse_duration(text).map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
+        humantime::parse_duration(text)
+            .ok()
+            .filter(|duration| *duration <= LONGEST)
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
     }
 }
 
@@ -75,6 +84,15 @@ mod tests {
                 error.contains("a duration with its unit"),
                 "{value}: {error}"
             );
+        }
+    }
+
+    #[test]
+    fn a_duration_that_no_clock_could_take_is_refused() {
+        assert_eq!(read(r#""1y""#), Ok(Duration::from_secs(31_557_600)));
+        for value in [r#""2y""#, r#""18446744073709551615s""#] {
+            let error = read(value).expect_err(value);
+            assert!(error.contains("at most a year"), "{value}: {error}");
         }
     }
 

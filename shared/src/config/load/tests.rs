@@ -279,7 +279,7 @@ fn every_mistake_is_reported_at_once() {
         .map(str::to_owned)
         .collect();
     mistakes.sort();
-    let duration = r#"a duration with its unit, such as "25s", "500ms" or "1h""#;
+    let duration = r#"a duration with its unit, such as "25s", "500ms" or "1h", of at most a year"#;
     assert_eq!(
         mistakes,
         [
