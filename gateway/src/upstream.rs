@@ -16,6 +16,8 @@ use tokio::time::timeout;
 use crate::identify::is_bearer;
 use crate::{fields, socket};
 
+/// Where workers take clients. The gateway's own path is between it and its clients.
+const WORKER_PATH: &str = "/connection/websocket";
 /// Longest head of a worker's answer.
 const ANSWER_HEAD_MAX_BYTES: usize = 8192;
 /// Most headers of a worker's answer.
@@ -112,7 +114,7 @@ pub(crate) struct Handshake {
 }
 
 impl Handshake {
-    /// Takes over of the client's request what is meant for the worker: path, query (without the
+    /// Takes over of the client's request what is meant for the worker: the query (without the
     /// parameter that carries the token), the offered subprotocols (without the token), and the
     /// headers of `FORWARDED` and `forward_headers`. Everything else stays at the edge.
     pub(crate) fn new(
@@ -135,7 +137,7 @@ impl Handshake {
             .iter()
             .filter(|protocol| !is_bearer(protocol));
         let protocols: Vec<String> = offered.cloned().collect();
-        let mut request = format!("GET {}", head.path);
+        let mut request = format!("GET {WORKER_PATH}");
         if let Some(query) = query {
             request.push('?');
             request.push_str(&query);

@@ -35,7 +35,7 @@ fn the_request_is_a_valid_handshake_of_our_own() {
     let ours = upgrade(&head).unwrap();
     assert_eq!(
         (head.path.as_str(), head.query.as_deref()),
-        ("/a", Some("b=%20"))
+        ("/connection/websocket", Some("b=%20"))
     );
     assert_eq!(handshake.accept, accept_key(&ours.key));
     assert_ne!(ours.key, "dGhlIHNhbXBsZSBub25jZQ==");
