@@ -25,6 +25,10 @@ use crate::broker::{BrokerError, BrokerMetrics};
 /// Subscriptions that wait for the keeper; beyond that, `subscribe` waits for room.
 pub(super) const OPENS_QUEUED: usize = 256;
 
+/// How long the keeper waits for a sign that the connection is back before it looks by itself: async-nats gives the
+/// sign a moment before the connection's state says so.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 /// A wish for a subscription whose token is reserved in the table.
 pub(super) struct Open {
     pub(super) subject: Subject,
@@ -153,7 +157,7 @@ impl Keeper {
         link.go_down();
         while !link.is_closed() {
             if self.wire.client.connection_state() != State::Connected {
-                link.changed().await;
+                let _ = timeout(LOOK_AGAIN, link.changed()).await;
                 continue;
             }
             self.wire.connects = self.wire.statistics.connects.load(Ordering::Relaxed);
