@@ -49,6 +49,8 @@ pub struct Addresses {
     pub tls: Option<String>,
     /// Metrics and health.
     pub admin: String,
+    /// The server API, where there is one.
+    pub api: Option<String>,
 }
 
 /// A running `flotilla-worker` or `flotilla-gateway`.

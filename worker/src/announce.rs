@@ -12,6 +12,7 @@ use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::metrics::VERSION;
 use flotilla_shared::roster::{RosterMessage, WorkerEntry};
 
+use crate::api::ControlBroker;
 use crate::capacity::Capacity;
 
 /// The broker token of the roster's topic.
@@ -30,10 +31,12 @@ pub(crate) struct Announcement {
     pub(crate) interval: Duration,
 }
 
-/// Announces until the worker has stopped, then says good-bye.
+/// Announces until the worker has stopped, then says good-bye. The broker connection that this takes is shared through
+/// `control` with whatever else is not a client's.
 pub(crate) async fn announce(
     announcement: Announcement,
     brokers: Brokers,
+    control: ControlBroker,
     metrics: BrokerMetrics,
     lifecycle: Lifecycle,
 ) {
@@ -41,6 +44,7 @@ pub(crate) async fn announce(
         connection = connect(&announcement, &brokers, &metrics) => connection,
         () = lifecycle.wait_for(Phase::Stopped) => return,
     };
+    control.get_or_init(|| broker.clone());
     keep_announcing(&announcement, &*broker, events, &lifecycle).await;
 }
 
@@ -50,7 +54,7 @@ async fn connect(
     brokers: &Brokers,
     metrics: &BrokerMetrics,
 ) -> BrokerConnection {
-    let name = format!("{}-roster", announcement.id);
+    let name = format!("{}-control", announcement.id);
     loop {
         // The shards say in the log when the broker cannot be reached.
         if let Ok(connection) = brokers.connect(&name, metrics).await

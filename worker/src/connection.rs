@@ -360,4 +360,4 @@ fn opcode(format: Format) -> Opcode {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

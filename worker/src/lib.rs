@@ -9,6 +9,7 @@
 
 mod accept;
 mod announce;
+mod api;
 mod capacity;
 pub mod cli;
 mod closing;

@@ -17,6 +17,7 @@ use futures_util::future::try_join_all;
 use prometheus::Registry;
 
 use crate::announce::{Announcement, announce};
+use crate::api::{Api, ApiOptions, ControlBroker, Publisher};
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::listen::listen;
@@ -40,6 +41,14 @@ pub enum BindError {
     /// The admin listener.
     #[error("admin_listen = \"{address}\" cannot be listened on")]
     Admin {
+        /// As configured.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The listener of the server API.
+    #[error("http_api.listen = \"{address}\" cannot be listened on")]
+    Api {
         /// As configured.
         address: SocketAddr,
         /// The system's answer.
@@ -78,6 +87,7 @@ pub struct Worker {
     listeners: Vec<StdListener>,
     address: SocketAddr,
     admin: Admin,
+    api: Option<Api>,
     registry: Registry,
     metrics: Metrics,
     broker_metrics: BrokerMetrics,
@@ -104,6 +114,10 @@ impl Worker {
                 address: config.admin_listen,
                 source,
             })?;
+        let api = match config.api.clone() {
+            Some(options) => Some(bind_api(options).await?),
+            None => None,
+        };
         let registry = new_registry()?;
         let metrics = Metrics::register(&registry)?;
         let broker_metrics = BrokerMetrics::register(&registry)?;
@@ -112,6 +126,7 @@ impl Worker {
             listeners,
             address,
             admin,
+            api,
             registry,
             metrics,
             broker_metrics,
@@ -128,6 +143,11 @@ impl Worker {
         self.admin.local_addr()
     }
 
+    /// Where back ends call the server API, if there is one.
+    pub fn api_addr(&self) -> Option<SocketAddr> {
+        self.api.as_ref().map(Api::local_addr)
+    }
+
     /// The worker's id in the fleet.
     pub fn id(&self) -> &str {
         &self.config.id
@@ -142,6 +162,7 @@ impl Worker {
             worker = self.config.id,
             websocket = %self.address,
             admin = %self.admin.local_addr(),
+            api = self.api_addr().map(tracing::field::display),
             shards = self.listeners.len(),
             "listening"
         );
@@ -161,12 +182,23 @@ impl Worker {
             capacity: capacity.clone(),
             interval: self.config.announce_interval,
         };
+        let control = ControlBroker::default();
         let roster = tokio::spawn(announce(
             announcement,
             brokers.clone(),
+            control.clone(),
             self.broker_metrics.clone(),
             lifecycle.clone(),
         ));
+        let publisher = Publisher {
+            broker: control,
+            namespaces: self.config.namespaces.clone(),
+            channel_max_bytes: self.config.channel_max_bytes,
+        };
+        let calls = self.metrics.api.clone();
+        let api = self
+            .api
+            .map(|api| tokio::spawn(api.serve(publisher, calls)));
         let phases = tokio::spawn(show_phase(lifecycle.clone(), self.metrics.clone()));
         let context = ShardContext {
             config: self.config,
@@ -188,10 +220,20 @@ impl Worker {
         lifecycle.stop();
         // The roster says good-bye when it sees the end.
         let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, roster).await;
+        if let Some(api) = api {
+            api.abort();
+        }
         admin.abort();
         phases.abort();
         result
     }
+}
+
+async fn bind_api(options: ApiOptions) -> Result<Api, BindError> {
+    let address = options.listen;
+    Api::bind(options)
+        .await
+        .map_err(|source| BindError::Api { address, source })
 }
 
 fn start(

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flotilla_shared::broker::{Broker, BrokerConnection, BrokerMetrics, Brokers};
+use flotilla_shared::broker::{Broker, BrokerConnection, BrokerEvents, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -19,7 +19,7 @@ use tokio::task::LocalSet;
 use crate::accept;
 use crate::capacity::Capacity;
 use crate::config::Config;
-use crate::drain::drain;
+use crate::drain::{DrainPlan, drain};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::policy::Policy;
 use crate::shard::{Admission, Shard};
@@ -74,9 +74,12 @@ impl ShardThread {
         std::thread::Builder::new()
             .name(format!("shard-{index}"))
             .spawn(move || {
-                LocalSet::new().block_on(&runtime, context.run(index, listener, start));
-                // Nobody listens any more if the process is being torn down.
-                let _ = end.send(());
+                let served =
+                    LocalSet::new().block_on(&runtime, context.run(index, listener, start));
+                if served.is_ok() {
+                    // Nobody listens any more if the process is being torn down.
+                    let _ = end.send(());
+                }
             })?;
         Ok(Self {
             runtime: handle,
@@ -90,27 +93,33 @@ impl ShardThread {
         self.runtime.clone()
     }
 
-    /// Resolves when the shard serves, and when it has ended. Each is an error if the thread was over before.
+    /// Resolves when the shard serves, and when it has ended. Each is an error if the shard has crashed before.
     pub(crate) fn split(self) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
         (self.started, self.ended)
     }
 }
 
+/// A shard has lost a part that it cannot do without: its clients are better off elsewhere.
+struct Crashed;
+
 impl ShardContext {
-    async fn run(self, index: usize, listener: StdListener, started: oneshot::Sender<()>) {
+    async fn run(
+        self,
+        index: usize,
+        listener: StdListener,
+        started: oneshot::Sender<()>,
+    ) -> Result<(), Crashed> {
         let connection = tokio::select! {
             connection = self.connect(index) => connection,
-            () = self.lifecycle.wait_for(Phase::Draining) => return,
+            () = self.lifecycle.wait_for(Phase::Draining) => return Ok(()),
         };
-        let Some(slot) = self.connected.get(index) else {
-            return;
-        };
+        let slot = self.connected.get(index).ok_or(Crashed)?;
         slot.get_or_init(|| connection.broker.clone());
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "the listener cannot be used");
-                return;
+                return Err(Crashed);
             }
         };
         let plan = self.config.drain;
@@ -129,15 +138,11 @@ impl ShardContext {
             connection.broker,
             ShardMetrics::new(self.metrics),
         ));
-        tokio::task::spawn_local(shard.clone().pump(connection.events));
-        tokio::task::spawn_local(shard.clone().keep_time());
         // Serving begins when every shard has come this far; nobody waits if one of them failed.
         let _ = started.send(());
-        tokio::select! {
-            () = accept_all(&shard, &listener) => {}
-            () = drain(&shard, plan) => {}
-        }
+        let served = serve(&shard, &listener, connection.events, plan).await;
         shard.flush_metrics();
+        served
     }
 
     /// Connects to the broker, for as long as it takes.
@@ -150,6 +155,24 @@ impl ShardContext {
             }
             tokio::time::sleep(BROKER_RETRY_INTERVAL).await;
         }
+    }
+}
+
+/// Serves until a drain has ended. A panic in a client's task ends that client; one in the shard's own tasks, or a broker
+/// connection that is closed for good, would leave clients that hear nothing any more.
+async fn serve(
+    shard: &Rc<Shard>,
+    listener: &TcpListener,
+    events: Box<dyn BrokerEvents>,
+    plan: DrainPlan,
+) -> Result<(), Crashed> {
+    let pump = tokio::task::spawn_local(shard.clone().pump(events));
+    let clock = tokio::task::spawn_local(shard.clone().keep_time());
+    tokio::select! {
+        () = accept_all(shard, listener) => Err(Crashed),
+        () = drain(shard, plan) => Ok(()),
+        _ = pump => Err(Crashed),
+        _ = clock => Err(Crashed),
     }
 }
 
@@ -173,5 +196,30 @@ async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_shared::broker::MemoryBus;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::connection::tests::shard;
+
+    #[tokio::test]
+    async fn a_shard_that_hears_nothing_any_more_has_crashed() {
+        let metrics = BrokerMetrics::register(&Registry::new()).unwrap();
+        let brokers = Brokers::Memory(MemoryBus::default());
+        let connection = brokers.connect("test", &metrics).await.unwrap();
+        drop(connection.broker);
+        let plan = DrainPlan {
+            settle: Duration::ZERO,
+            window: Duration::ZERO,
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shard = shard().await;
+        let serving = serve(&shard, &listener, connection.events, plan);
+        assert!(LocalSet::new().run_until(serving).await.is_err());
     }
 }

@@ -17,6 +17,7 @@ mod overload;
 mod permissions;
 mod pings;
 mod roster;
+mod server_api;
 mod slow_reader;
 mod tls;
 mod tokens;

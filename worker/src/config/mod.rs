@@ -14,15 +14,18 @@ use flotilla_shared::auth::{PassportKeys, Verifier};
 use flotilla_shared::broker::Brokers;
 use flotilla_shared::channel::is_namespace_name;
 use flotilla_shared::config::Problems;
+use flotilla_shared::secret::Secret;
 use flotilla_shared::telemetry::LogOptions;
 use flotilla_shared::websocket::origin_entry_problem;
 use regex::Regex;
 use uuid::Uuid;
 
 pub use raw::{
-    RawChannel, RawClient, RawConfig, RawDrain, RawNamespace, RawNamespaceOptions, RawRoster,
+    RawChannel, RawClient, RawConfig, RawDrain, RawHttpApi, RawNamespace, RawNamespaceOptions,
+    RawRoster,
 };
 
+use crate::api::{ApiKeys, ApiOptions};
 use crate::drain::DrainPlan;
 use crate::namespace::{NamespaceOptions, Namespaces};
 use crate::policy::ClientOptions;
@@ -60,6 +63,7 @@ pub struct Config {
     pub(crate) channel_max_bytes: usize,
     pub(crate) namespaces: Namespaces,
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) api: Option<ApiOptions>,
     pub(crate) drain: DrainPlan,
     pub(crate) announce_interval: Duration,
 }
@@ -118,6 +122,7 @@ impl Config {
             channel_max_bytes: raw.channel.max_length,
             namespaces: namespaces(&raw.channel, problems),
             verifier: Arc::new(raw.client.token.verifier("client.token", problems)),
+            api: api_options(&raw.http_api, problems),
             drain: DrainPlan {
                 settle: raw.drain.settle,
                 window: raw.drain.window,
@@ -204,6 +209,44 @@ fn check_drain(raw: &RawConfig, problems: &mut Problems) {
     }
     if raw.roster.announce_interval.is_zero() {
         problems.add("roster.announce_interval", "must not be zero");
+    }
+}
+
+/// How the server API is reached; `None` when it is not wanted, or when something is wrong with it.
+fn api_options(raw: &RawHttpApi, problems: &mut Problems) -> Option<ApiOptions> {
+    let current = Secret::resolve(
+        "http_api.key",
+        raw.key.as_ref(),
+        raw.key_file.as_deref(),
+        problems,
+    );
+    let previous = Secret::resolve(
+        "http_api.previous_key",
+        raw.previous_key.as_ref(),
+        raw.previous_key_file.as_deref(),
+        problems,
+    );
+    if raw.body_size_limit == 0 {
+        problems.add("http_api.body_size_limit", "must not be zero");
+    }
+    match (raw.listen, current) {
+        (None, None) if previous.is_none() => None,
+        (Some(listen), Some(current)) => Some(ApiOptions {
+            listen,
+            keys: Arc::new(ApiKeys::new(current, previous)),
+            body_max_bytes: raw.body_size_limit,
+        }),
+        (None, _) => {
+            problems.add("http_api.listen", "is needed for the API whose key is set");
+            None
+        }
+        (Some(_), None) => {
+            problems.add(
+                "http_api.key",
+                "is needed: whoever reaches the API may publish",
+            );
+            None
+        }
     }
 }
 

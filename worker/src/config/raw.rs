@@ -1,11 +1,13 @@
 //! The worker's configuration as it is written: names, types and defaults, nothing more.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use flotilla_shared::auth::{PassportOptions, TokenOptions};
 use flotilla_shared::broker::BrokerOptions;
 use flotilla_shared::config::duration;
+use flotilla_shared::secret::Secret;
 use flotilla_shared::telemetry::LogOptions;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,8 @@ pub struct RawConfig {
     pub client: RawClient,
     /// What channels there are.
     pub channel: RawChannel,
+    /// How back ends publish.
+    pub http_api: RawHttpApi,
     /// How the worker leaves.
     pub drain: RawDrain,
     /// How the worker is found.
@@ -64,6 +68,7 @@ impl Default for RawConfig {
             passport: PassportOptions::default(),
             client: RawClient::default(),
             channel: RawChannel::default(),
+            http_api: RawHttpApi::default(),
             drain: RawDrain::default(),
             roster: RawRoster::default(),
             log: LogOptions::default(),
@@ -196,6 +201,37 @@ namespace_options! {
     publication_data_format: PublicationDataFormat,
     /// A regular expression that a channel's whole name has to match somewhere; anchor it with `^` and `$`.
     channel_regex: String,
+}
+
+/// Options named `http_api.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawHttpApi {
+    /// Where back ends call `POST /api/METHOD`; it is not for clients. Not set: there is no API.
+    pub listen: Option<SocketAddr>,
+    /// The key that back ends present, in `X-API-Key` or as `Authorization: apikey KEY`.
+    pub key: Option<Secret>,
+    /// A file that holds it, instead.
+    pub key_file: Option<PathBuf>,
+    /// The key before it, which is still accepted while keys are changed.
+    pub previous_key: Option<Secret>,
+    /// A file that holds the key before it, instead.
+    pub previous_key_file: Option<PathBuf>,
+    /// Largest request, in bytes.
+    pub body_size_limit: usize,
+}
+
+impl Default for RawHttpApi {
+    fn default() -> Self {
+        Self {
+            listen: None,
+            key: None,
+            key_file: None,
+            previous_key: None,
+            previous_key_file: None,
+            body_size_limit: 1024 * 1024,
+        }
+    }
 }
 
 /// Options named `drain.*`.

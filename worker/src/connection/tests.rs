@@ -27,7 +27,8 @@ fn config() -> Config {
     Config::resolve(&raw, &mut Problems::default()).unwrap()
 }
 
-async fn shard() -> Rc<Shard> {
+/// A shard on a broker of its own.
+pub(crate) async fn shard() -> Rc<Shard> {
     let config = config();
     let registry = Registry::new();
     let metrics = BrokerMetrics::register(&registry).unwrap();

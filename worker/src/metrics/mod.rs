@@ -4,6 +4,7 @@
 //! which the shard's timer adds to the registry's atomics a few times a second, so that shards never write to the
 //! same cache line while they deliver. Labels are closed sets; every series starts at zero.
 
+mod api;
 mod connections;
 mod drain;
 mod messages;
@@ -13,6 +14,7 @@ use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::metrics::Register;
 use prometheus::{Error, IntGaugeVec, Registry};
 
+pub(crate) use api::ApiCalls;
 pub(crate) use connections::{Connections, Rejected};
 pub(crate) use drain::Drain;
 pub(crate) use messages::{Dropped, Messages, SentType};
@@ -24,6 +26,7 @@ pub(crate) struct Metrics {
     pub(crate) connections: Connections,
     pub(crate) messages: Messages,
     pub(crate) drain: Drain,
+    pub(crate) api: ApiCalls,
     state: IntGaugeVec,
 }
 
@@ -39,6 +42,7 @@ impl Metrics {
             connections: Connections::register(register)?,
             messages: Messages::register(register)?,
             drain: Drain::register(register)?,
+            api: ApiCalls::register(register)?,
             state: register.gauges("flotilla_worker_state", help, &["state"])?,
         };
         metrics.phase(Phase::Starting);

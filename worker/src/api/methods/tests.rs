@@ -1,0 +1,178 @@
+//! What the methods answer, and what of it reaches a channel, over the memory broker.
+
+use std::collections::HashMap;
+
+use flotilla_shared::broker::{
+    BrokerConnection, BrokerEvent, BrokerEvents, BrokerMetrics, Brokers, MemoryBus,
+};
+use prometheus::Registry;
+
+use super::*;
+use crate::namespace::{NamespaceOptions, PublicationDataFormat};
+
+const ROOM: u64 = 1;
+
+struct Bench {
+    publisher: Publisher,
+    events: Box<dyn BrokerEvents>,
+}
+
+impl Bench {
+    /// A publisher, and somebody who listens to the channel `room`.
+    async fn new() -> Self {
+        let metrics = BrokerMetrics::register(&Registry::new()).unwrap();
+        let brokers = Brokers::Memory(MemoryBus::default());
+        let BrokerConnection { broker, events } = brokers.connect("test", &metrics).await.unwrap();
+        let room = Topic::Channel(Channel::parse("room", 255).unwrap());
+        broker.subscribe(&room, ROOM).await.unwrap();
+        let binary = NamespaceOptions {
+            publication_data_format: PublicationDataFormat::Binary,
+            ..NamespaceOptions::default()
+        };
+        let publisher = Publisher {
+            broker: Arc::new(OnceLock::from(broker)),
+            namespaces: Namespaces::new(
+                NamespaceOptions::default(),
+                HashMap::from([("binary".to_owned(), binary)]),
+            ),
+            channel_max_bytes: 32,
+        };
+        Self { publisher, events }
+    }
+
+    /// The answer as the caller sees it.
+    async fn call(&self, method: &str, request: &str) -> String {
+        let result = self.publisher.call(method, request.as_bytes()).await;
+        serde_json::to_string(&Answer::from(result)).unwrap()
+    }
+
+    /// The publications that have arrived in `room`.
+    async fn received(&mut self) -> Vec<Publication> {
+        let mut batch = Vec::new();
+        assert!(self.events.next_batch(&mut batch).await);
+        let messages = batch.into_iter().map(|event| match event {
+            BrokerEvent::Message {
+                token: ROOM,
+                payload,
+            } => Push::decode(payload).unwrap().publication.unwrap(),
+            other => panic!("{other:?}"),
+        });
+        messages.collect()
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_arrives_byte_for_byte_and_without_a_publisher() {
+    let mut bench = Bench::new().await;
+    let request =
+        r#"{"channel":"room","data":{"b" : 1.0, "a":2},"tags":{"k":"v"},"skip_history":true}"#;
+    assert_eq!(bench.call("publish", request).await, r#"{"result":{}}"#);
+    let publication = bench.received().await.remove(0);
+    assert_eq!(publication.data, r#"{"b" : 1.0, "a":2}"#);
+    assert_eq!(
+        publication.tags,
+        BTreeMap::from([("k".to_owned(), "v".to_owned())])
+    );
+    assert_eq!(publication.info, None);
+}
+
+#[tokio::test]
+async fn a_broadcast_answers_for_each_channel() {
+    let mut bench = Bench::new().await;
+    let request = r#"{"channels":["room","unknown:x","elsewhere"],"data":1}"#;
+    let expected = r#"{"result":{"responses":[{"result":{}},{"error":{"code":102,"message":"unknown channel"}},{"result":{}}]}}"#;
+    assert_eq!(bench.call("broadcast", request).await, expected);
+    assert_eq!(bench.received().await.remove(0).data, "1");
+}
+
+#[tokio::test]
+async fn a_batch_answers_for_each_command_in_order() {
+    let mut bench = Bench::new().await;
+    for parallel in [true, false] {
+        let request = format!(
+            r#"{{"parallel":{parallel},"commands":[{{"publish":{{"channel":"room","data":1}}}},{{"batch":{{}}}},{{"publish":{{"channel":"room","data":2}}}}]}}"#
+        );
+        let expected = r#"{"result":{"replies":[{"publish":{}},{"error":{"code":104,"message":"method not found"}},{"publish":{}}]}}"#;
+        assert_eq!(bench.call("batch", &request).await, expected);
+        assert_eq!(bench.received().await.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn binary_data_comes_as_base64() {
+    let bench = Bench::new().await;
+    let call = |channel: &str| format!(r#"{{"channel":"{channel}","b64data":"/wA="}}"#);
+    assert_eq!(
+        bench.call("publish", &call("binary:x")).await,
+        r#"{"result":{}}"#
+    );
+    let refused = bench.call("publish", &call("room")).await;
+    assert!(refused.contains("data: not of the format"), "{refused}");
+}
+
+#[tokio::test]
+async fn every_mistake_is_named() {
+    let bench = Bench::new().await;
+    let long = format!(r#"{{"channel":"{}","data":1}}"#, "x".repeat(33));
+    for (method, request, told) in [
+        ("publish", r#"{"data":1}"#, "channel: missing"),
+        ("publish", r#"{"channel":"room"}"#, "data: missing"),
+        (
+            "publish",
+            r#"{"channel":"room","data":1,"b64data":"AA=="}"#,
+            "data: together with b64data",
+        ),
+        (
+            "publish",
+            r#"{"channel":"room","b64data":"?"}"#,
+            "b64data: not base64",
+        ),
+        (
+            "publish",
+            r#"{"channel":7}"#,
+            "invalid type: integer `7`, expected a string at line 1",
+        ),
+        ("publish", "{", "EOF while parsing"),
+        ("publish", &long, "channel: too long"),
+        ("broadcast", r#"{"data":1}"#, "channels: between 1 and 1000"),
+        (
+            "broadcast",
+            r#"{"channels":[""],"data":1}"#,
+            "channel: empty",
+        ),
+        ("batch", "{}", "missing field `commands`"),
+        ("batch", r#"{"commands":[{}]}"#, "a command has one method"),
+    ] {
+        let answer = bench.call(method, request).await;
+        assert!(
+            answer.contains(r#""code":107"#) && answer.contains(told),
+            "{request}: {answer}"
+        );
+    }
+    assert!(
+        bench
+            .call("publish", r#"{"channel":"other:x","data":1}"#)
+            .await
+            .contains(r#""code":102"#)
+    );
+    assert!(bench.call("history", "{}").await.contains(r#""code":108"#));
+    assert!(bench.call("nonsense", "{}").await.contains(r#""code":104"#));
+    let once = r#"{"channel":"room","data":1,"idempotency_key":"k"}"#;
+    assert!(
+        bench.call("publish", once).await.contains(r#""code":108"#),
+        "not promised without history"
+    );
+}
+
+#[tokio::test]
+async fn without_a_broker_the_caller_may_try_again() {
+    let mut bench = Bench::new().await;
+    bench.publisher.broker = ControlBroker::default();
+    let answer = bench
+        .call("publish", r#"{"channel":"room","data":1}"#)
+        .await;
+    assert_eq!(
+        answer,
+        r#"{"error":{"code":100,"message":"internal server error"}}"#
+    );
+}

@@ -1,0 +1,181 @@
+//! The server API: how a back end publishes, over HTTP, on a listener of its own.
+//!
+//! Owns: the routes, who may call them, and the shape of an answer. What a method does is `methods`' business. Every
+//! answer that reaches a method has status 200 and says in its body how it went, as this API's client libraries expect;
+//! a caller that prefers HTTP's own statuses asks for them with [`ERROR_MODE_HEADER`].
+
+mod keys;
+mod methods;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, Path, State};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use flotilla_shared::protocol::codes::ErrorCode;
+use serde::Serialize;
+use tokio::net::TcpListener;
+
+pub(crate) use keys::ApiKeys;
+pub(crate) use methods::{ControlBroker, METHODS, Publisher};
+
+use crate::metrics::ApiCalls;
+
+/// A request with the value [`ERROR_MODE_TRANSPORT`] gets errors as HTTP statuses.
+const ERROR_MODE_HEADER: &str = "x-centrifugo-error-mode";
+const ERROR_MODE_TRANSPORT: &str = "transport";
+
+/// How the server API is reached.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiOptions {
+    pub(crate) listen: SocketAddr,
+    pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) body_max_bytes: usize,
+}
+
+/// A bound API listener. It is for back ends, not for clients.
+#[derive(Debug)]
+pub(crate) struct Api {
+    options: ApiOptions,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// What went wrong with a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Failure {
+    code: u32,
+    message: String,
+}
+
+impl Failure {
+    fn new(code: ErrorCode) -> Self {
+        Self {
+            code: code.code(),
+            message: code.text().to_owned(),
+        }
+    }
+
+    /// The caller's mistake, with what it is.
+    fn bad_request(what: impl std::fmt::Display) -> Self {
+        let code = ErrorCode::BadRequest;
+        Self {
+            code: code.code(),
+            message: format!("{}: {what}", code.text()),
+        }
+    }
+
+    /// The HTTP status that says the same.
+    fn status(&self) -> StatusCode {
+        match self.code {
+            102 | 104 => StatusCode::NOT_FOUND,
+            106..=108 => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// The body of an answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer<T> {
+    Result(T),
+    Error(Failure),
+}
+
+impl<T> From<Result<T, Failure>> for Answer<T> {
+    fn from(result: Result<T, Failure>) -> Self {
+        match result {
+            Ok(result) => Self::Result(result),
+            Err(failure) => Self::Error(failure),
+        }
+    }
+}
+
+struct Context {
+    keys: Arc<ApiKeys>,
+    publisher: Publisher,
+    calls: ApiCalls,
+}
+
+impl Api {
+    /// Binds the listener; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// When the address cannot be bound.
+    pub(crate) async fn bind(options: ApiOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(options.listen).await?;
+        let address = listener.local_addr()?;
+        Ok(Self {
+            options,
+            listener,
+            address,
+        })
+    }
+
+    /// The address that is listened on.
+    pub(crate) fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until it is dropped. Also while the worker drains: it can still publish.
+    ///
+    /// # Errors
+    /// None: failures to accept are retried.
+    pub(crate) async fn serve(self, publisher: Publisher, calls: ApiCalls) -> io::Result<()> {
+        let context = Context {
+            keys: self.options.keys,
+            publisher,
+            calls,
+        };
+        let routes = Router::new()
+            .route("/api/{method}", post(call))
+            .layer(DefaultBodyLimit::max(self.options.body_max_bytes))
+            .with_state(Arc::new(context));
+        axum::serve(self.listener, routes).await
+    }
+}
+
+async fn call(
+    State(context): State<Arc<Context>>,
+    Path(method): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    if !context.keys.admit(&headers, uri.query()) {
+        context.calls.unauthorized(&method);
+        return (
+            StatusCode::UNAUTHORIZED,
+            "the API key is missing or wrong\n",
+        )
+            .into_response();
+    }
+    let result = context.publisher.call(&method, &body).await;
+    context.calls.called(&method, result.is_ok());
+    match result {
+        Err(failure) if wants_statuses(&headers) => json(failure.status(), &failure),
+        result => json(StatusCode::OK, &Answer::from(result)),
+    }
+}
+
+fn wants_statuses(headers: &HeaderMap) -> bool {
+    headers
+        .get(ERROR_MODE_HEADER)
+        .is_some_and(|mode| mode.as_bytes() == ERROR_MODE_TRANSPORT.as_bytes())
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    match serde_json::to_vec(body) {
+        Ok(body) => (status, [("content-type", "application/json")], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer of the API cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
