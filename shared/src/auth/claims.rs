@@ -77,6 +77,17 @@ pub(super) struct RawClaims {
     expire_at: Option<Box<RawValue>>,
 }
 
+/// What the claims have to say, whoever presents them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Rules {
+    /// What `aud` has to contain; empty = it is not checked.
+    pub(super) audience: String,
+    /// What `iss` has to be; empty = it is not checked.
+    pub(super) issuer: String,
+    /// Whether there has to be an `exp`.
+    pub(super) require_exp: bool,
+}
+
 impl RawClaims {
     /// Checks `exp`, `nbf` and `expire_at` against `now` (RFC 7519 §4.1.4 and §4.1.5: a token is
     /// invalid from the second `exp` on, and valid from the second `nbf` on).
@@ -91,9 +102,9 @@ impl RawClaims {
         Ok(())
     }
 
-    /// Checks `aud` (one string or a list of which one has to fit, RFC 7519 §4.1.3) and `iss`
-    /// against what is wanted; an empty string wants nothing.
-    pub(super) fn check_parties(&self, audience: &str, issuer: &str) -> Result<(), TokenError> {
+    /// Checks `aud` (one string or a list of which one has to fit, RFC 7519 §4.1.3), `iss`, and that
+    /// there is an `exp`, as far as that is wanted.
+    pub(super) fn check(&self, rules: &Rules) -> Result<(), TokenError> {
         #[derive(Deserialize)]
         #[serde(untagged)]
         enum Audience {
@@ -101,6 +112,10 @@ impl RawClaims {
             Several(Vec<String>),
         }
 
+        if rules.require_exp && self.exp.is_none() {
+            return Err(TokenError::Claim("exp"));
+        }
+        let (audience, issuer) = (rules.audience.as_str(), rules.issuer.as_str());
         if !audience.is_empty() {
             let fits = match claim("aud", self.aud.as_deref())? {
                 None => false,

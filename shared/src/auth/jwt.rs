@@ -1,70 +1,25 @@
 //! Tokens that applications sign for their users: JSON Web Tokens (RFC 7519).
 //!
-//! Owns keys, algorithms and the order of the checks. What the claims mean is in `claims`; what an
-//! error means to a client is up to the session.
+//! Owns the order of the checks, and which keys are tried. What the claims mean is in `claims`; what
+//! an error means to a client is up to the session.
 //!
-//! The algorithm is taken from a list that the kind of key allows, never from the token alone
-//! (RFC 8725 §3.1). Time is an argument, and there is no leeway: a token is over when it says so.
+//! A token is verified only with keys that allow the algorithm it names (RFC 8725 §3.1). Time is an
+//! argument, and there is no leeway: a token is over when it says so. Nothing here waits: keys that
+//! are fetched are those that are there at this moment.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, errors::ErrorKind};
+use prometheus::Registry;
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 
-use super::claims::{ConnectionClaims, RawClaims, SubscriptionClaims};
-use crate::{config::Problems, secret::Secret};
-
-/// What an HMAC key may be used with.
-const HMAC_ALGORITHMS: [(&str, Algorithm); 3] = [
-    ("HS256", Algorithm::HS256),
-    ("HS384", Algorithm::HS384),
-    ("HS512", Algorithm::HS512),
-];
-
-/// How tokens are verified, as written in a configuration.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct TokenOptions {
-    /// The key that applications sign tokens with (HS256, HS384, HS512).
-    pub hmac_secret_key: Option<Secret>,
-    /// A file that holds it, instead.
-    pub hmac_secret_key_file: Option<PathBuf>,
-    /// The key before it: tokens signed with it are still accepted while keys are changed.
-    pub hmac_previous_secret_key: Option<Secret>,
-    /// A file that holds the key before it, instead.
-    pub hmac_previous_secret_key_file: Option<PathBuf>,
-    /// What the `aud` claim has to contain; empty = it is not checked.
-    pub audience: String,
-    /// What the `iss` claim has to be; empty = it is not checked.
-    pub issuer: String,
-}
-
-impl TokenOptions {
-    /// The verifier for these options, which are found at `key` of the configuration. What is wrong
-    /// with them is noted in `problems`.
-    pub fn verifier(&self, key: &str, problems: &mut Problems) -> Verifier {
-        let current_key = format!("{key}.hmac_secret_key");
-        let previous_key = format!("{key}.hmac_previous_secret_key");
-        let current = Secret::resolve(
-            &current_key,
-            self.hmac_secret_key.as_ref(),
-            self.hmac_secret_key_file.as_deref(),
-            problems,
-        );
-        let previous = Secret::resolve(
-            &previous_key,
-            self.hmac_previous_secret_key.as_ref(),
-            self.hmac_previous_secret_key_file.as_deref(),
-            problems,
-        );
-        if previous.is_some() && current.is_none() {
-            problems.add(&previous_key, format!("needs {current_key}"));
-        }
-        let keys = current.iter().chain(&previous);
-        Verifier::new(keys, self.audience.clone(), self.issuer.clone())
-    }
-}
+use super::{
+    claims::{ConnectionClaims, RawClaims, Rules, SubscriptionClaims},
+    jwks::{Jwks, JwksMetrics, JwksRefresher},
+    key::{ALGORITHMS, Key, is_asymmetric},
+};
+use crate::secret::Secret;
 
 /// Why a token is refused. The text never contains a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +36,9 @@ pub enum TokenError {
     /// The signature fits none of the keys.
     #[error("signature does not fit")]
     Signature,
+    /// The key that the token names is not there, and may be later: keys are being fetched.
+    #[error("key not known yet")]
+    UnknownKey,
     /// Was valid, and is no more.
     #[error("expired")]
     Expired,
@@ -101,6 +59,7 @@ impl TokenError {
             Self::Malformed => "malformed",
             Self::Algorithm => "algorithm",
             Self::Signature => "signature",
+            Self::UnknownKey => "unknown_key",
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
             Self::Claim(_) => "claim",
@@ -111,31 +70,61 @@ impl TokenError {
 /// Verifies tokens. Cheap to share, not to clone: one for each process.
 #[derive(Debug)]
 pub struct Verifier {
-    keys: Vec<DecodingKey>,
-    audience: String,
-    issuer: String,
+    keys: Vec<Key>,
+    jwks: Option<Arc<Jwks>>,
+    rules: Rules,
 }
 
 impl Verifier {
-    /// Accepts what is signed with any of the `keys`, the most likely one first. An empty
-    /// `audience` or `issuer` is not checked.
+    /// Accepts what is signed with any of the `keys` (HS256, HS384, HS512), the most likely one
+    /// first. An empty `audience` or `issuer` is not checked.
     pub fn new<'a>(
         keys: impl IntoIterator<Item = &'a Secret>,
         audience: String,
         issuer: String,
     ) -> Self {
-        let keys = keys.into_iter().map(decoding_key).collect();
-        Self {
-            keys,
+        let rules = Rules {
             audience,
             issuer,
-        }
+            require_exp: false,
+        };
+        Self::with(keys.into_iter().map(Key::hmac).collect(), None, rules)
     }
 
-    /// Whether there is a key to verify tokens with.
+    /// Accepts what is signed with any of the `keys`, or with one of those that are fetched.
+    pub(super) fn with(keys: Vec<Key>, jwks: Option<Arc<Jwks>>, rules: Rules) -> Self {
+        Self { keys, jwks, rules }
+    }
+
+    /// Whether there is a key to verify tokens with, or will be.
     #[must_use]
     pub fn is_configured(&self) -> bool {
-        !self.keys.is_empty()
+        !self.keys.is_empty() || self.jwks.is_some()
+    }
+
+    /// Whether the keys are there. Not so before the first answer when they all have to be fetched;
+    /// from then on always: clients that need a newer key are told to try again, and nobody else is
+    /// turned away because a server of keys is down.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !self.keys.is_empty() || self.jwks.as_ref().is_none_or(|jwks| jwks.has_answered())
+    }
+
+    /// What keeps the fetched keys fresh; `None` if none are fetched. Its metrics are then
+    /// registered as `flotilla_<process>_jwks_*`.
+    ///
+    /// # Errors
+    /// When the registry has these metrics already, which is a bug.
+    pub fn refresher(
+        &self,
+        registry: &Registry,
+        process: &str,
+    ) -> Result<Option<JwksRefresher>, prometheus::Error> {
+        let refresher = self.jwks.as_ref().map(|jwks| {
+            let metrics = JwksMetrics::register(registry, process)?;
+            Ok(JwksRefresher::new(jwks.clone(), metrics))
+        });
+        refresher.transpose()
     }
 
     /// What the connection token grants. `now` is in seconds since the Unix epoch.
@@ -163,10 +152,30 @@ impl Verifier {
         if !self.is_configured() {
             return Err(TokenError::NotConfigured);
         }
-        let claims: RawClaims = decode(token, &self.keys, &HMAC_ALGORITHMS)?;
+        let claims = self.decode(token)?;
         claims.check_time(now)?;
-        claims.check_parties(&self.audience, &self.issuer)?;
+        claims.check(&self.rules)?;
         Ok(claims)
+    }
+
+    fn decode(&self, token: &str) -> Result<RawClaims, TokenError> {
+        let header = TokenHeader::of(token)?;
+        let Some(jwks) = &self.jwks else {
+            return decode(token, &header, &self.keys);
+        };
+        let fetched = jwks.current();
+        let key_id = header.kid.as_deref();
+        let named = fetched.keys().iter().filter(|key| key.may_be(key_id));
+        match decode(token, &header, self.keys.iter().chain(named)) {
+            // No key at hand fits, and a secret would not be fetched.
+            Err(TokenError::Signature | TokenError::Algorithm)
+                if is_asymmetric(header.alg) && fetched.lacks(key_id) =>
+            {
+                jwks.ask();
+                Err(TokenError::UnknownKey)
+            }
+            result => result,
+        }
     }
 }
 
@@ -184,50 +193,59 @@ pub fn sign<T: Serialize>(claims: &T, key: &Secret) -> Result<String, SignError>
 #[error("cannot sign the claims: {0}")]
 pub struct SignError(#[source] jsonwebtoken::errors::Error);
 
-pub(super) fn decoding_key(secret: &Secret) -> DecodingKey {
-    DecodingKey::from_secret(secret.expose().as_bytes())
-}
-
-/// The claims of a token that is signed with one of the keys by one of the algorithms. Neither
+/// The claims of a token that is signed with one of the keys by the algorithm that it names. Neither
 /// times nor parties are checked.
-pub(super) fn decode<T: DeserializeOwned>(
+pub(super) fn decode<'a, T: DeserializeOwned>(
     token: &str,
-    keys: &[DecodingKey],
-    allowed: &[(&str, Algorithm)],
+    header: &TokenHeader,
+    keys: impl IntoIterator<Item = &'a Key>,
 ) -> Result<T, TokenError> {
-    let validation = signature_only(algorithm(token, allowed)?);
-    for key in keys {
-        match jsonwebtoken::decode(token, key, &validation) {
+    let validation = signature_only(header.alg);
+    let mut refusal = TokenError::Algorithm;
+    for key in keys.into_iter().filter(|key| key.allows(header.alg)) {
+        match jsonwebtoken::decode(token, key.decoding(), &validation) {
             Ok(data) => return Ok(data.claims),
-            Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {
+                refusal = TokenError::Signature;
+            }
             Err(_) => return Err(TokenError::Malformed),
         }
     }
-    Err(TokenError::Signature)
+    Err(refusal)
 }
 
-/// The algorithm that the token's header names, if it is allowed. Reading the header here, rather
-/// than leaving it to the library, tells an algorithm that it does not know (`none`) from garbage.
-fn algorithm(token: &str, allowed: &[(&str, Algorithm)]) -> Result<Algorithm, TokenError> {
-    #[derive(Deserialize)]
-    struct TokenHeader {
-        alg: String,
-        crit: Option<IgnoredAny>,
-    }
+/// What a token says about its signature. Reading it here, rather than leaving it to the library,
+/// tells an algorithm that it does not know (`none`) from garbage.
+pub(super) struct TokenHeader {
+    alg: Algorithm,
+    kid: Option<String>,
+}
 
-    let encoded = token.split('.').next().unwrap_or_default();
-    let json = URL_SAFE_NO_PAD
-        .decode(encoded)
-        .map_err(|_| TokenError::Malformed)?;
-    let header: TokenHeader = serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)?;
-    // RFC 7515 §4.1.11: extensions that have to be understood, of which there are none here.
-    if header.crit.is_some() {
-        return Err(TokenError::Malformed);
+impl TokenHeader {
+    pub(super) fn of(token: &str) -> Result<Self, TokenError> {
+        #[derive(Deserialize)]
+        struct Written {
+            alg: String,
+            kid: Option<String>,
+            crit: Option<IgnoredAny>,
+        }
+
+        let encoded = token.split('.').next().unwrap_or_default();
+        let json = URL_SAFE_NO_PAD
+            .decode(encoded)
+            .map_err(|_| TokenError::Malformed)?;
+        let written: Written = serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)?;
+        // RFC 7515 §4.1.11: extensions that have to be understood, of which there are none here.
+        if written.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        let found = ALGORITHMS.iter().find(|(name, _)| *name == written.alg);
+        let (_, alg) = found.ok_or(TokenError::Algorithm)?;
+        Ok(Self {
+            alg: *alg,
+            kid: written.kid,
+        })
     }
-    let found = allowed.iter().find(|(name, _)| *name == header.alg);
-    found
-        .map(|(_, algorithm)| *algorithm)
-        .ok_or(TokenError::Algorithm)
 }
 
 /// Leaves to the library the signature and nothing else: its time checks read the clock and allow a

@@ -1,13 +1,21 @@
 //! Who a client is: tokens that applications sign for their users, and the passport that the
 //! gateway signs for the workers.
 //!
-//! Everything here is pure: keys and the current time are arguments. It does not know connections,
-//! and it does not decide what a user may do.
+//! Verifying is pure: keys and the current time are arguments, and nothing waits. Keys that have to be
+//! fetched are fetched beside it ([`JwksRefresher`]). It does not know connections, and it does not
+//! decide what a user may do.
 
 mod claims;
+mod jwks;
 pub mod jwt;
+mod key;
+mod options;
 pub mod passport;
+#[cfg(test)]
+mod signer;
 
 pub use claims::{ConnectionClaims, SubscriptionClaims};
-pub use jwt::{TokenError, TokenOptions, Verifier};
+pub use jwks::JwksRefresher;
+pub use jwt::{TokenError, Verifier};
+pub use options::TokenOptions;
 pub use passport::{Passport, PassportError, PassportKeys, PassportOptions};

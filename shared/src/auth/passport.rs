@@ -6,12 +6,13 @@
 
 use std::path::PathBuf;
 
-use jsonwebtoken::{Algorithm, DecodingKey};
+use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
 use super::{
     claims::ConnectionClaims,
-    jwt::{self, SignError, TokenError},
+    jwt::{self, SignError, TokenError, TokenHeader},
+    key::Key,
 };
 use crate::{config::Problems, secret::Secret};
 
@@ -30,7 +31,6 @@ pub const PASSPORT_KEY_MIN_BYTES: usize = 32;
 
 const ISSUER: &str = "flotilla-gateway";
 const AUDIENCE: &str = "flotilla-worker";
-const ALGORITHM: [(&str, Algorithm); 1] = [("HS256", Algorithm::HS256)];
 
 /// What the gateway tells about a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,7 +131,7 @@ pub struct ShortKey;
 #[derive(Debug)]
 pub struct PassportKeys {
     signing: Secret,
-    accepted: Vec<DecodingKey>,
+    accepted: Vec<Key>,
 }
 
 impl PassportKeys {
@@ -146,7 +146,7 @@ impl PassportKeys {
         let accepted = [Some(&current), previous]
             .into_iter()
             .flatten()
-            .map(jwt::decoding_key);
+            .map(|secret| Key::hmac(secret).only(Algorithm::HS256));
         Ok(Self {
             accepted: accepted.collect(),
             signing: current,
@@ -173,11 +173,12 @@ impl PassportKeys {
     /// # Errors
     /// When it is refused: whatever it says must not be believed.
     pub fn verify(&self, passport: &str, now: u64) -> Result<Passport, PassportError> {
-        let sealed: Sealed =
-            jwt::decode(passport, &self.accepted, &ALGORITHM).map_err(|error| match error {
-                TokenError::Signature => PassportError::Signature,
-                _ => PassportError::Malformed,
-            })?;
+        let sealed = TokenHeader::of(passport)
+            .and_then(|header| jwt::decode(passport, &header, &self.accepted));
+        let sealed: Sealed = sealed.map_err(|error| match error {
+            TokenError::Signature => PassportError::Signature,
+            _ => PassportError::Malformed,
+        })?;
         if sealed.iss != ISSUER || sealed.aud != AUDIENCE {
             return Err(PassportError::Malformed);
         }

@@ -63,9 +63,9 @@ fn the_vectors_of_the_protocol_page_verify() {
 
 #[test]
 fn every_hmac_algorithm_is_accepted() {
-    for (name, algorithm) in HMAC_ALGORITHMS {
+    for (name, algorithm) in &ALGORITHMS[..3] {
         let header = URL_SAFE_NO_PAD.encode(json!({ "alg": name }).to_string());
-        let token = sealed(&header, r#"{"sub":"42"}"#, algorithm);
+        let token = sealed(&header, r#"{"sub":"42"}"#, *algorithm);
         let claims = verifier()
             .verify_connection(&token, NOW)
             .expect("is accepted");
@@ -354,41 +354,5 @@ fn without_a_key_nothing_is_accepted() {
     assert_eq!(
         verifier.verify_subscription(SUBSCRIPTION, NOW),
         Err(TokenError::NotConfigured)
-    );
-}
-
-#[test]
-fn keys_show_neither_in_debug_nor_in_errors() {
-    let options = TokenOptions {
-        hmac_secret_key: Some(Secret::new("hunter2")),
-        hmac_secret_key_file: Some(PathBuf::from("/dev/null")),
-        ..TokenOptions::default()
-    };
-    let mut problems = Problems::default();
-    let verifier = options.verifier("client.token", &mut problems);
-    assert!(!verifier.is_configured());
-    let shown = format!(
-        "{options:?} {problems} {:?}",
-        Verifier::new([&Secret::new("hunter2")], String::new(), String::new())
-    );
-    assert!(!shown.contains("hunter2"), "{shown}");
-    assert!(!shown.contains(&format!("{:?}", b"hunter2")), "{shown}");
-    assert!(
-        shown.contains("client.token.hmac_secret_key_file"),
-        "{shown}"
-    );
-}
-
-#[test]
-fn a_previous_key_alone_is_refused() {
-    let options = TokenOptions {
-        hmac_previous_secret_key: Some(Secret::new("old")),
-        ..TokenOptions::default()
-    };
-    let mut problems = Problems::default();
-    options.verifier("client.token", &mut problems);
-    assert_eq!(
-        problems.to_string(),
-        "client.token.hmac_previous_secret_key: needs client.token.hmac_secret_key\n"
     );
 }
