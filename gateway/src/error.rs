@@ -35,6 +35,9 @@ pub(crate) enum Refusal {
     /// A token is required, and there is none.
     #[error("a token is required")]
     TokenMissing,
+    /// There is a token, whose key is being fetched.
+    #[error("the token cannot be verified at the moment")]
+    KeyUnknown,
     /// There is a token, which is not accepted.
     #[error("the token is {}", if matches!(.0, TokenError::Expired) { "expired" } else { "invalid" })]
     Token(TokenError),
@@ -63,6 +66,7 @@ pub(crate) enum RefusalKind {
     AuthMissing,
     AuthInvalid,
     AuthExpired,
+    AuthUnavailable,
     Capacity,
     Draining,
     NoWorker,
@@ -70,7 +74,7 @@ pub(crate) enum RefusalKind {
 }
 
 impl RefusalKind {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::BadRequest,
         Self::UpgradeUnsupported,
         Self::Timeout,
@@ -79,6 +83,7 @@ impl RefusalKind {
         Self::AuthMissing,
         Self::AuthInvalid,
         Self::AuthExpired,
+        Self::AuthUnavailable,
         Self::Capacity,
         Self::Draining,
         Self::NoWorker,
@@ -95,10 +100,20 @@ impl RefusalKind {
             Self::AuthMissing => "auth_missing",
             Self::AuthInvalid => "auth_invalid",
             Self::AuthExpired => "auth_expired",
+            Self::AuthUnavailable => "auth_unavailable",
             Self::Capacity => "capacity",
             Self::Draining => "draining",
             Self::NoWorker => "no_worker",
             Self::RefusedByWorker => "refused_by_worker",
+        }
+    }
+}
+
+impl From<TokenError> for Refusal {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::UnknownKey => Self::KeyUnknown,
+            error => Self::Token(error),
         }
     }
 }
@@ -113,6 +128,7 @@ impl Refusal {
             Self::NotFound => RefusalKind::NotFound,
             Self::Origin => RefusalKind::Origin,
             Self::TokenMissing => RefusalKind::AuthMissing,
+            Self::KeyUnknown => RefusalKind::AuthUnavailable,
             Self::Token(TokenError::Expired) => RefusalKind::AuthExpired,
             Self::Token(_) => RefusalKind::AuthInvalid,
             Self::Capacity => RefusalKind::Capacity,
@@ -124,7 +140,10 @@ impl Refusal {
 
     /// Whether the client did nothing wrong and should come back.
     pub(crate) fn is_overload(&self) -> bool {
-        matches!(self, Self::Capacity | Self::Draining | Self::NoWorker)
+        matches!(
+            self,
+            Self::KeyUnknown | Self::Capacity | Self::Draining | Self::NoWorker
+        )
     }
 
     /// The whole HTTP answer.
@@ -140,7 +159,7 @@ impl Refusal {
             // RFC 6750 §3.
             Self::TokenMissing => answer(401, &challenge("")),
             Self::Token(_) => answer(401, &challenge(" error=\"invalid_token\"")),
-            Self::Capacity | Self::Draining | Self::NoWorker => {
+            Self::KeyUnknown | Self::Capacity | Self::Draining | Self::NoWorker => {
                 let seconds = rand::random_range(RETRY_AFTER_SECONDS);
                 answer(503, &[("Retry-After", seconds.to_string())])
             }
@@ -231,7 +250,7 @@ mod tests {
             Kind::AuthMissing,
             "a token is required",
         );
-        let token = Refusal::Token;
+        let token = |error| Refusal::from(error);
         check(
             token(TokenError::Expired),
             401,
@@ -250,11 +269,22 @@ mod tests {
             Kind::AuthInvalid,
             "the token is invalid",
         );
+        check(
+            token(TokenError::UnknownKey),
+            503,
+            Kind::AuthUnavailable,
+            "the token cannot be verified at the moment",
+        );
     }
 
     #[test]
     fn those_who_may_come_back_are_told_when() {
-        for refusal in [Refusal::Capacity, Refusal::Draining, Refusal::NoWorker] {
+        for refusal in [
+            Refusal::from(TokenError::UnknownKey),
+            Refusal::Capacity,
+            Refusal::Draining,
+            Refusal::NoWorker,
+        ] {
             assert!(refusal.is_overload());
             let response = String::from_utf8(refusal.response().into_owned()).unwrap();
             let (_, after) = response.split_once("\r\nRetry-After: ").unwrap();

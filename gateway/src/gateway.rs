@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use flotilla_shared::admin::Admin;
+use flotilla_shared::auth::JwksRefresher;
 use flotilla_shared::broker::{BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::metrics::{new_registry, watch_runtimes};
@@ -65,6 +66,7 @@ pub struct Gateway {
     registry: Registry,
     metrics: Metrics,
     broker_metrics: Option<BrokerMetrics>,
+    jwks: Option<JwksRefresher>,
 }
 
 impl Gateway {
@@ -102,6 +104,11 @@ impl Gateway {
             .as_ref()
             .map(|_| BrokerMetrics::register(&registry))
             .transpose()?;
+        let jwks = config
+            .edge
+            .identity
+            .verifier
+            .refresher(&registry, "gateway")?;
         Ok(Self {
             config,
             plain,
@@ -111,6 +118,7 @@ impl Gateway {
             registry,
             metrics,
             broker_metrics,
+            jwks,
         })
     }
 
@@ -157,9 +165,9 @@ impl Gateway {
         });
         let roster = brokers.or(self.config.brokers).zip(self.broker_metrics);
         let membership = Membership::new(pool.clone(), self.config.pool);
-        let ready = move || match has_worker(&pool) {
-            true => Ok(()),
-            false => Err("no worker is available".to_owned()),
+        let ready = {
+            let edge = edge.clone();
+            move || is_ready(&edge)
         };
 
         let (shutdown, watched) = watch::channel(false);
@@ -167,6 +175,9 @@ impl Gateway {
         let admin = self.admin.serve(self.registry, lifecycle.clone(), ready);
         parts.spawn(async { drop(admin.await) });
         parts.spawn(membership.run(roster));
+        if let Some(jwks) = self.jwks {
+            parts.spawn(jwks.run());
+        }
         let app = EdgeApp {
             edge: edge.clone(),
             is_tls: false,
@@ -205,4 +216,15 @@ fn has_worker(pool: &Pool) -> bool {
     pool.workers()
         .iter()
         .any(|worker| worker.state() == WorkerState::Active)
+}
+
+/// Whether clients should be sent here; if not, why.
+fn is_ready(edge: &Edge) -> Result<(), String> {
+    if !has_worker(&edge.pool) {
+        return Err("no worker is available".to_owned());
+    }
+    if !edge.config.identity.verifier.is_ready() {
+        return Err("the keys for tokens have not been fetched yet".to_owned());
+    }
+    Ok(())
 }

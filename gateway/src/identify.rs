@@ -37,16 +37,19 @@ pub(crate) enum Verdict {
     Valid,
     Expired,
     Invalid,
+    /// The key is not there, and may be later.
+    UnknownKey,
 }
 
 impl Verdict {
-    pub(crate) const ALL: [Self; 3] = [Self::Valid, Self::Expired, Self::Invalid];
+    pub(crate) const ALL: [Self; 4] = [Self::Valid, Self::Expired, Self::Invalid, Self::UnknownKey];
 
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Valid => "valid",
             Self::Expired => "expired",
             Self::Invalid => "invalid",
+            Self::UnknownKey => "unknown_key",
         }
     }
 
@@ -54,6 +57,7 @@ impl Verdict {
         match result {
             Ok(_) => Self::Valid,
             Err(TokenError::Expired) => Self::Expired,
+            Err(TokenError::UnknownKey) => Self::UnknownKey,
             Err(_) => Self::Invalid,
         }
     }
@@ -80,7 +84,7 @@ impl Identity {
             Some(token) => {
                 let result = self.verifier.verify_connection(token, now);
                 count(Verdict::of(&result));
-                result.map(Some).map_err(Refusal::Token)
+                Ok(Some(result?))
             }
         }
     }

@@ -183,7 +183,7 @@ fn resolve_edge(raw: &RawConfig, problems: &mut Problems) -> EdgeConfig {
     if is_required && !verifier.is_configured() {
         problems.add(
             "identity.mode",
-            "needs identity.token.hmac_secret_key to verify tokens with",
+            "needs a key in identity.token to verify tokens with",
         );
     }
     let name_problem = |name: &Option<String>| name.as_ref().is_some_and(String::is_empty);
