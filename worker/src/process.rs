@@ -6,15 +6,17 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flotilla_shared::admin::Admin;
+use flotilla_shared::auth::{JwksRefresher, Verifier};
 use flotilla_shared::broker::{BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::metrics::{new_registry, watch_runtimes};
 use futures_util::future::try_join_all;
 use prometheus::Registry;
+use tokio::task::JoinSet;
 
 use crate::announce::{Announcement, announce};
 use crate::api::{Api, ApiOptions, ControlBroker, Publisher};
@@ -91,6 +93,7 @@ pub struct Worker {
     registry: Registry,
     metrics: Metrics,
     broker_metrics: BrokerMetrics,
+    jwks: Option<JwksRefresher>,
 }
 
 impl Worker {
@@ -121,6 +124,7 @@ impl Worker {
         let registry = new_registry()?;
         let metrics = Metrics::register(&registry)?;
         let broker_metrics = BrokerMetrics::register(&registry)?;
+        let jwks = config.verifier.refresher(&registry, "worker")?;
         Ok(Self {
             config,
             listeners,
@@ -130,6 +134,7 @@ impl Worker {
             registry,
             metrics,
             broker_metrics,
+            jwks,
         })
     }
 
@@ -175,7 +180,7 @@ impl Worker {
         let limit = i64::try_from(capacity.limit()).unwrap_or(i64::MAX);
         self.metrics.connections.limit.set(limit);
         let connected: ShardBrokers = self.listeners.iter().map(|_| OnceLock::new()).collect();
-        let ready = is_connected(connected.clone());
+        let ready = is_ready(connected.clone(), self.config.verifier.clone());
         let announcement = Announcement {
             id: self.config.id.clone(),
             address: self.config.advertised(self.address, &brokers),
@@ -195,11 +200,16 @@ impl Worker {
             namespaces: self.config.namespaces.clone(),
             channel_max_bytes: self.config.channel_max_bytes,
         };
+        // What runs beside the shards and ends after them.
+        let mut beside = JoinSet::new();
         let calls = self.metrics.api.clone();
-        let api = self
-            .api
-            .map(|api| tokio::spawn(api.serve(publisher, calls)));
-        let phases = tokio::spawn(show_phase(lifecycle.clone(), self.metrics.clone()));
+        if let Some(api) = self.api {
+            beside.spawn(async { drop(api.serve(publisher, calls).await) });
+        }
+        if let Some(jwks) = self.jwks {
+            beside.spawn(jwks.run());
+        }
+        beside.spawn(show_phase(lifecycle.clone(), self.metrics.clone()));
         let context = ShardContext {
             config: self.config,
             capacity,
@@ -214,17 +224,13 @@ impl Worker {
             &self.registry,
             shards.iter().map(ShardThread::runtime).collect(),
         )?;
-        let admin = tokio::spawn(self.admin.serve(self.registry, lifecycle.clone(), ready));
+        let admin = self.admin.serve(self.registry, lifecycle.clone(), ready);
+        beside.spawn(async { drop(admin.await) });
 
         let result = join(shards, &lifecycle).await;
         lifecycle.stop();
         // The roster says good-bye when it sees the end.
         let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, roster).await;
-        if let Some(api) = api {
-            api.abort();
-        }
-        admin.abort();
-        phases.abort();
         result
     }
 }
@@ -267,17 +273,22 @@ async fn join(shards: Vec<ShardThread>, lifecycle: &Lifecycle) -> Result<(), Ser
     ended.await.map(drop)
 }
 
-/// Whether every shard has its broker.
-fn is_connected(shards: ShardBrokers) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
+/// Whether every shard has its broker, and tokens can be verified.
+fn is_ready(
+    shards: ShardBrokers,
+    verifier: Arc<Verifier>,
+) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
     move || {
         let all = shards
             .iter()
             .all(|broker| broker.get().is_some_and(|broker| broker.is_connected()));
-        if all {
-            Ok(())
-        } else {
-            Err("not connected to the broker".to_owned())
+        if !all {
+            return Err("not connected to the broker".to_owned());
         }
+        if !verifier.is_ready() {
+            return Err("the keys for tokens have not been fetched yet".to_owned());
+        }
+        Ok(())
     }
 }
 

@@ -80,6 +80,8 @@ impl Session {
         {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(Refused::Error(ErrorCode::TokenExpired)),
+            // Temporary: the key is being fetched.
+            Err(TokenError::UnknownKey) => return Err(Refused::Error(ErrorCode::Internal)),
             Err(_) => return Err(Refused::Disconnect(DisconnectCode::InvalidToken)),
         };
         if edge.is_some_and(|edge| edge.user != claims.user) {
@@ -154,6 +156,7 @@ impl Session {
             Err(TokenError::Expired) => {
                 return self.close(DisconnectCode::ConnectionExpired, actions);
             }
+            Err(TokenError::UnknownKey) => return actions.push(error(id, ErrorCode::Internal)),
             Ok(_) | Err(_) => return self.close(DisconnectCode::InvalidToken, actions),
         };
         let ttl_seconds = match claims.expire_at.map(|at| ttl(at, now)) {

@@ -131,6 +131,8 @@ impl Session {
         {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return Err(ErrorCode::TokenExpired.into()),
+            // Temporary: the key is being fetched.
+            Err(TokenError::UnknownKey) => return Err(ErrorCode::Internal.into()),
             Err(_) => return Err(ErrorCode::PermissionDenied.into()),
         };
         if !self.is_for_us(&claims, channel) {
@@ -240,6 +242,7 @@ impl Session {
         {
             Ok(claims) => claims,
             Err(TokenError::Expired) => return actions.push(error(id, ErrorCode::TokenExpired)),
+            Err(TokenError::UnknownKey) => return actions.push(error(id, ErrorCode::Internal)),
             Err(_) => return self.close(DisconnectCode::InvalidToken, actions),
         };
         // Old Python clients leave the channel out; the token names it too.

@@ -1,8 +1,10 @@
 //! What a session promises, event by event.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
-use flotilla_shared::auth::{Verifier, jwt};
+use flotilla_shared::auth::{TokenOptions, Verifier, jwt};
+use flotilla_shared::config::Problems;
 use flotilla_shared::protocol::types::{
     ConnectRequest, HistoryRequest, PingRequest, PublishRequest, RefreshRequest, RpcRequest,
     SendRequest, SubRefreshRequest, SubscribeRequest, UnsubscribeRequest,
@@ -663,6 +665,40 @@ fn a_refresh_extends_the_connection_for_the_same_user_only() {
     ] {
         assert_eq!(Bench::connected().request(2, refresh(token)), [answer]);
     }
+}
+
+#[test]
+fn a_token_whose_key_is_still_being_fetched_is_to_be_tried_again() {
+    let options = TokenOptions {
+        hmac_secret_key: Some(Secret::new("secret")),
+        jwks_public_endpoint: "http://127.0.0.1:1/jwks".to_owned(),
+        ..TokenOptions::default()
+    };
+    let policy = policy(|policy| {
+        policy.verifier = Arc::new(options.verifier("token", &mut Problems::default()));
+    });
+    // {"alg":"RS256","kid":"new"}
+    let unknown = "eyJhbGciOiJSUzI1NiIsImtpZCI6Im5ldyJ9.e30.c2ln";
+    let later = |id: u32| {
+        [format!(
+            r#"{{"id":{id},"error":{{"code":100,"message":"internal server error","temporary":true}}}}"#
+        )]
+    };
+    assert_eq!(Bench::with(policy.clone(), None).connect(unknown), later(1));
+
+    let mut bench = Bench::with(policy, None);
+    bench.connect(&token(json!({"sub": "42"})));
+    assert_eq!(bench.subscribe_with(2, "$closed:a", unknown), later(2));
+    let refresh = RefreshRequest {
+        token: unknown.to_owned(),
+    };
+    assert_eq!(bench.request(3, Request::Refresh(refresh)), later(3));
+    let sub_refresh = SubRefreshRequest {
+        channel: "$closed:a".to_owned(),
+        token: unknown.to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(bench.request(4, Request::SubRefresh(sub_refresh)), later(4));
 }
 
 #[test]
