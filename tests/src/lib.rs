@@ -14,6 +14,7 @@ pub mod client;
 pub mod eventually;
 pub mod fault;
 pub mod fleet;
+pub mod issuer;
 pub mod nats;
 pub mod process;
 pub mod raw;

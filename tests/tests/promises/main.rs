@@ -9,6 +9,7 @@ mod drain;
 mod forged_passport;
 mod hostile_frames;
 mod http;
+mod jwks;
 mod large_messages;
 mod lost_nats;
 mod lost_worker;
