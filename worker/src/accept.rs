@@ -23,7 +23,7 @@ use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::metrics::Rejected;
 use crate::outbox::Outbox;
-use crate::session::Session;
+use crate::session::{Pings, Session};
 use crate::shard::Shard;
 
 /// Where clients connect.
@@ -37,6 +37,7 @@ struct Accepted {
     /// The 101.
     response: Vec<u8>,
     format: Format,
+    pings: Pings,
     /// What the gateway vouches for; nothing, for a client that came without one.
     passport: Passport,
     /// What came behind the head.
@@ -63,7 +64,7 @@ pub(crate) async fn serve(socket: TcpStream, shard: Rc<Shard>, place: OwnedSemap
 async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached, Vec<u8>)> {
     let counts = &shard.metrics().process().connections;
     let handshake = handshake(&mut socket, &shard);
-    let answered = match tokio::time::timeout(shard.limits().handshake_timeout, handshake).await {
+    let answered = match tokio::time::timeout(shard.limits().head_timeout, handshake).await {
         Ok(answered) => answered.ok()?,
         Err(_) => {
             counts.rejected(Rejected::Timeout);
@@ -102,7 +103,13 @@ fn attach(
         request_id,
     } = accepted.passport;
     tracing::debug!(%client, request_id, client_address, "client connected");
-    let session = Session::new(shard.policy().clone(), client, identity, shard.now());
+    let session = Session::new(
+        shard.policy().clone(),
+        client,
+        identity,
+        accepted.pings,
+        shard.now(),
+    );
     let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
     outbox.push(&Bytes::from(accepted.response));
     let (id, connection) =
@@ -160,6 +167,11 @@ async fn handshake(socket: &mut TcpStream, shard: &Shard) -> io::Result<Result<A
         Accepted {
             response: switching_protocols(&upgrade.key, protocol),
             format,
+            pings: if asks(&head, &["cf_ws_frame_ping_pong=true"]) {
+                Pings::Transport
+            } else {
+                Pings::Messages
+            },
             passport,
             rest: buffer.split_off(used),
         }
@@ -241,18 +253,17 @@ fn negotiate(upgrade: &Upgrade, head: &RequestHead) -> (Option<&'static str>, Fo
     if let Some(format) = offered {
         return (Some(format.subprotocol()), format);
     }
+    if asks(head, &["format=protobuf", "cf_protocol=protobuf"]) {
+        (None, Format::Protobuf)
+    } else {
+        (None, Format::Json)
+    }
+}
+
+/// Whether the query has one of these parameters with its value.
+fn asks(head: &RequestHead, wanted: &[&str]) -> bool {
     let query = head.query.as_deref().unwrap_or_default();
-    let asks_for_protobuf = query
-        .split('&')
-        .any(|pair| matches!(pair, "format=protobuf" | "cf_protocol=protobuf"));
-    (
-        None,
-        if asks_for_protobuf {
-            Format::Protobuf
-        } else {
-            Format::Json
-        },
-    )
+    query.split('&').any(|pair| wanted.contains(&pair))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use crate::hub::{Join, Member};
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
 use crate::reader::Reader;
-use crate::session::{Action, Actions, Event, Publish, Session};
+use crate::session::{Action, Actions, Event, Pings, Publish, Session};
 use crate::shard::Shard;
 
 /// See the module's documentation.
@@ -132,9 +132,14 @@ impl Connection {
         for action in actions {
             match action {
                 Action::Reply(reply) => self.encode(&reply, frames),
-                Action::Ping => {
+                Action::Ping(kind) => {
                     self.pinged_at.set(Some(Instant::now()));
-                    append_frame(opcode(self.format), self.format.ping(), frames);
+                    match kind {
+                        Pings::Messages => {
+                            append_frame(opcode(self.format), self.format.ping(), frames)
+                        }
+                        Pings::Transport => append_frame(Opcode::Ping, &[], frames),
+                    }
                     self.shard.metrics().sent(SentType::Ping);
                 }
                 Action::Subscribe(channel) => {
@@ -222,7 +227,8 @@ impl Connection {
             Some(Ok(Message::Close(frame))) => {
                 return Some(Ending::ByClient(frame.map(|frame| u16::from(frame.code))));
             }
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_))) => {}
+            Some(Ok(Message::Pong(_))) => self.notify(self.pong(Pings::Transport)),
+            Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
             Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
                 return Some(Ending::TooBig);
             }
@@ -292,11 +298,7 @@ impl Connection {
             return Event::Malformed;
         };
         if command.is_pong() {
-            self.shard.metrics().received("pong");
-            if let Some(pinged) = self.pinged_at.take() {
-                self.shard.metrics().ping_answered(pinged.elapsed());
-            }
-            return Event::Pong;
+            return self.pong(Pings::Messages);
         }
         let id = command.id;
         match command.into_request() {
@@ -309,6 +311,14 @@ impl Connection {
                 Event::Malformed
             }
         }
+    }
+
+    fn pong(&self, kind: Pings) -> Event {
+        self.shard.metrics().received("pong");
+        if let Some(pinged) = self.pinged_at.take() {
+            self.shard.metrics().ping_answered(pinged.elapsed());
+        }
+        Event::Pong(kind)
     }
 
     /// Waits for the broker, and keeps the socket's queue moving meanwhile.

@@ -33,7 +33,7 @@ pub(crate) struct Limits {
     pub(crate) message_max_bytes: usize,
     pub(crate) outbox_max_bytes: usize,
     pub(crate) write_timeout: Duration,
-    pub(crate) handshake_timeout: Duration,
+    pub(crate) head_timeout: Duration,
 }
 
 /// Who may connect.

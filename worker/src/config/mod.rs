@@ -116,7 +116,7 @@ impl Config {
                 message_max_bytes: raw.client.message_size_limit,
                 outbox_max_bytes: raw.client.queue_max_size,
                 write_timeout: raw.client.write_timeout,
-                handshake_timeout: raw.client.handshake_timeout,
+                head_timeout: raw.client.head_timeout,
             },
             client: client_options(&raw.client),
             channel_max_bytes: raw.channel.max_length,
@@ -182,7 +182,7 @@ fn check_client(client: &RawClient, problems: &mut Problems) {
     }
     let durations = [
         ("pong_timeout", client.pong_timeout),
-        ("handshake_timeout", client.handshake_timeout),
+        ("head_timeout", client.head_timeout),
         ("stale_close_delay", client.stale_close_delay),
         ("write_timeout", client.write_timeout),
     ];

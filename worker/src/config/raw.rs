@@ -94,7 +94,7 @@ pub struct RawClient {
     pub pong_timeout: Duration,
     /// Time a client has to send its request head.
     #[serde(with = "duration")]
-    pub handshake_timeout: Duration,
+    pub head_timeout: Duration,
     /// Time a client has to send its connect command.
     #[serde(with = "duration")]
     pub stale_close_delay: Duration,
@@ -125,7 +125,7 @@ impl Default for RawClient {
             disallow_anonymous_connection_tokens: false,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
-            handshake_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(10),
             stale_close_delay: Duration::from_secs(10),
             expired_close_delay: Duration::from_secs(25),
             expired_sub_close_delay: Duration::from_secs(25),

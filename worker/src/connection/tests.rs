@@ -59,7 +59,13 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
     let (socket, _) = listener.accept().await.unwrap();
     socket.writable().await.unwrap();
     let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
-    let session = Session::new(shard.policy().clone(), Uuid::new_v4(), None, shard.now());
+    let session = Session::new(
+        shard.policy().clone(),
+        Uuid::new_v4(),
+        None,
+        Pings::Messages,
+        shard.now(),
+    );
     let make = |id| Connection::new(id, Format::Json, shard.clone(), outbox, session);
     (shard.attach(make).1, client)
 }

@@ -8,7 +8,7 @@ use flotilla_shared::protocol::types::{
     ConnectRequest, ConnectResult, RefreshRequest, RefreshResult, Reply,
 };
 
-use super::{Actions, Expiry, Now, Session, State, after, error, reply, ttl};
+use super::{Actions, Expiry, Now, Pings, Session, State, after, error, reply, ttl};
 
 /// How the server presents itself in connect and refresh results.
 const VERSION: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
@@ -117,10 +117,14 @@ impl Session {
 
     fn connect_result(&self, ttl_seconds: Option<u32>) -> ConnectResult {
         let options = &self.policy.client;
-        let ping_seconds = options
-            .ping_interval
+        // Nothing is said of pings that are not the client's business.
+        let ping_interval = match self.pings {
+            Pings::Messages => options.ping_interval,
+            Pings::Transport => Duration::ZERO,
+        };
+        let ping_seconds = ping_interval
             .as_secs()
-            .max(u64::from(!options.ping_interval.is_zero()));
+            .max(u64::from(!ping_interval.is_zero()));
         ConnectResult {
             client: self.client.to_string(),
             version: VERSION.to_owned(),

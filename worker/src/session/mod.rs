@@ -45,8 +45,8 @@ pub(crate) enum Event {
         /// The command's body.
         request: Request,
     },
-    /// The client answered a ping.
-    Pong,
+    /// The client answered a ping, or says so: in a message, or by the transport's means.
+    Pong(Pings),
     /// The client sent what is no command.
     Malformed,
     /// The hub's answer to [`Action::Subscribe`].
@@ -72,8 +72,8 @@ pub(crate) enum Event {
 pub(crate) enum Action {
     /// Send this to the client.
     Reply(Box<Reply>),
-    /// Send a protocol ping.
-    Ping,
+    /// Send a ping of this kind.
+    Ping(Pings),
     /// Make the client a member of the channel and answer with [`Event::Subscribed`]; nothing of the channel may
     /// reach the client before the reply to that event.
     Subscribe(Channel),
@@ -100,6 +100,16 @@ pub(crate) struct Publish {
 /// The actions of one event; most events have one.
 pub(crate) type Actions = SmallVec<[Action; 2]>;
 
+/// How a client wants to be pinged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pings {
+    /// By messages of the client protocol, which the connect result announces.
+    #[default]
+    Messages,
+    /// By whatever the transport has for it, which the client's library answers by itself.
+    Transport,
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -112,6 +122,7 @@ pub(crate) struct Session {
     info: Bytes,
     expiry: Expiry,
     subscriptions: Vec<Subscription>,
+    pings: Pings,
     next_ping: Option<Instant>,
     pong_until: Option<Instant>,
 }
@@ -167,6 +178,7 @@ impl Session {
         policy: Rc<Policy>,
         client: Uuid,
         edge: Option<ConnectionClaims>,
+        pings: Pings,
         now: Now,
     ) -> Self {
         let until = now.at + policy.client.stale_close_delay;
@@ -179,6 +191,7 @@ impl Session {
             info: Bytes::new(),
             expiry: Expiry::Never,
             subscriptions: Vec::new(),
+            pings,
             next_ping: None,
             pong_until: None,
         }
@@ -189,7 +202,7 @@ impl Session {
         match event {
             _ if self.state == State::Closed => {}
             Event::Request { id, request } => self.request(id, request, now, actions),
-            Event::Pong => self.pong(actions),
+            Event::Pong(kind) => self.pong(kind, actions),
             Event::Malformed => self.close(DisconnectCode::BadRequest, actions),
             Event::Subscribed { channel, result } => self.subscribed(&channel, result, actions),
             Event::Published { id, result } => actions.push(match result {
@@ -269,10 +282,15 @@ impl Session {
         }
     }
 
-    fn pong(&mut self, actions: &mut Actions) {
-        // Only an answer that was asked for counts; anything else is a client that does not speak the protocol.
-        if self.pong_until.take().is_none() {
-            self.close(DisconnectCode::BadRequest, actions);
+    fn pong(&mut self, kind: Pings, actions: &mut Actions) {
+        match (kind, self.pings) {
+            (Pings::Transport, Pings::Transport) => self.pong_until = None,
+            // A transport may allow answers that nobody asked for (RFC 6455 §5.5.3).
+            (Pings::Transport, Pings::Messages) => {}
+            // In the client protocol only an answer that was asked for counts; anything else is a client that does not
+            // speak it.
+            (Pings::Messages, Pings::Messages) if self.pong_until.take().is_some() => {}
+            (Pings::Messages, _) => self.close(DisconnectCode::BadRequest, actions),
         }
     }
 
@@ -301,7 +319,7 @@ impl Session {
         if self.next_ping.is_some_and(passed) {
             self.next_ping = Some(now.at + self.policy.client.ping_interval);
             self.pong_until = Some(now.at + self.policy.client.pong_timeout);
-            actions.push(Action::Ping);
+            actions.push(Action::Ping(self.pings));
         }
     }
 

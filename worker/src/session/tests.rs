@@ -68,12 +68,16 @@ struct Bench {
 
 impl Bench {
     fn with(policy: Rc<Policy>, edge: Option<ConnectionClaims>) -> Self {
+        Self::pinged(policy, edge, Pings::Messages)
+    }
+
+    fn pinged(policy: Rc<Policy>, edge: Option<ConnectionClaims>, pings: Pings) -> Self {
         let now = Now {
             at: Instant::now(),
             unix_seconds: NOW_UNIX,
         };
         Self {
-            session: Session::new(policy, Uuid::nil(), edge, now),
+            session: Session::new(policy, Uuid::nil(), edge, pings, now),
             now,
         }
     }
@@ -148,7 +152,8 @@ impl Bench {
 fn describe(action: Action) -> String {
     match action {
         Action::Reply(reply) => serde_json::to_string(&*reply).unwrap(),
-        Action::Ping => "ping".to_owned(),
+        Action::Ping(Pings::Messages) => "ping".to_owned(),
+        Action::Ping(Pings::Transport) => "transport ping".to_owned(),
         Action::Subscribe(channel) => format!("subscribe {channel}"),
         Action::Unsubscribe(channel) => format!("unsubscribe {channel}"),
         Action::Publish(publish) => {
@@ -624,7 +629,7 @@ fn pings_go_out_and_an_unanswered_one_ends_the_connection() {
         "{first:?}"
     );
     assert_eq!(bench.pass(25), ["ping"]);
-    assert!(bench.event(Event::Pong).is_empty());
+    assert!(bench.event(Event::Pong(Pings::Messages)).is_empty());
     assert_eq!(bench.pass(25), ["ping"]);
     assert_eq!(bench.pass(8), ["close 3012 no pong"]);
 }
@@ -632,9 +637,39 @@ fn pings_go_out_and_an_unanswered_one_ends_the_connection() {
 #[test]
 fn a_pong_that_nobody_asked_for_breaks_the_protocol() {
     assert_eq!(
-        Bench::connected().event(Event::Pong),
+        Bench::connected().event(Event::Pong(Pings::Messages)),
         ["close 3501 bad request"]
     );
+}
+
+#[test]
+fn whoever_asks_for_pings_of_the_transport_hears_of_no_others() {
+    let mut bench = Bench::pinged(policy(|_| {}), None, Pings::Transport);
+    let replies = bench.connect(&token(json!({"sub": "42"})));
+    assert!(
+        !replies[0].contains("\"ping\"") && !replies[0].contains("\"pong\""),
+        "{replies:?}"
+    );
+    let pong = || Event::Pong(Pings::Transport);
+    assert!(
+        bench.event(pong()).is_empty(),
+        "one that nobody asked for is allowed"
+    );
+    assert_eq!(bench.pass(25), ["transport ping"]);
+    assert!(bench.event(pong()).is_empty());
+    assert_eq!(bench.pass(25), ["transport ping"]);
+    assert_eq!(bench.pass(8), ["close 3012 no pong"]);
+    let mut bench = Bench::pinged(policy(|_| {}), None, Pings::Transport);
+    bench.connect(&token(json!({"sub": "42"})));
+    assert_eq!(
+        bench.event(Event::Pong(Pings::Messages)),
+        ["close 3501 bad request"]
+    );
+    // And the other way round: a pong of the transport answers no ping of the protocol.
+    let mut bench = Bench::connected();
+    assert_eq!(bench.pass(25), ["ping"]);
+    assert!(bench.event(pong()).is_empty());
+    assert_eq!(bench.pass(8), ["close 3012 no pong"]);
 }
 
 #[test]
