@@ -21,6 +21,8 @@ pub(crate) struct Banner {
     pub(crate) token_note: String,
     /// The channel of the examples.
     pub(crate) channel: String,
+    /// What a back end presents to publish.
+    pub(crate) api_key: String,
     /// The workers and the gateway.
     pub(crate) members: Vec<Member>,
     /// The nats-server that was started for them.
@@ -40,6 +42,7 @@ impl fmt::Display for Banner {
             token,
             token_note,
             channel,
+            api_key,
             ..
         } = self;
         write!(
@@ -56,9 +59,9 @@ Flotilla is up: {what}.
 
 From a command line, connect with
 
-npx wscat -c {url}
+npx wscat -c '{url}?cf_ws_frame_ping_pong=true'
 
-and paste these lines (and answer each {{}} that comes with {{}}, to stay):
+and paste these lines:
 
 {{"id":1,"connect":{{"token":"{token}"}}}}
 {{"id":2,"subscribe":{{"channel":"{channel}"}}}}
@@ -66,8 +69,24 @@ and paste these lines (and answer each {{}} that comes with {{}}, to stay):
 
 "#
         )?;
-        for Member { name, pid, admin } in &self.members {
-            let about = format!("http://{admin}/metrics");
+        if let Some(api) = self.members.iter().find_map(|member| member.listening.api) {
+            write!(
+                f,
+                r#"A back end publishes through any worker, as in
+
+curl -H 'X-API-Key: {api_key}' http://{api}/api/publish \
+  -d '{{"channel":"{channel}","data":{{"text":"hello from the back end"}}}}'
+
+"#
+            )?;
+        }
+        for Member {
+            name,
+            pid,
+            listening,
+        } in &self.members
+        {
+            let about = format!("http://{}/metrics", listening.admin);
             process(f, name, *pid, &about)?;
         }
         if let Some(NatsServer { pid, url }) = &self.nats {

@@ -58,6 +58,7 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
         profile: Profile::named(&arguments.profile)?,
         token_secret: throw_away_secret(),
         passport_secret: throw_away_secret(),
+        api_key: throw_away_secret(),
         port,
         demo_port: demo_listener.local_addr()?.port(),
         log: arguments.log,
@@ -148,6 +149,7 @@ fn banner(settings: &Settings, arguments: &DevArguments, fleet: &Fleet) -> Resul
         token: token::mint(&settings.token_secret, USER, None, TOKEN_TTL)?,
         token_note: format!("for user {USER}, valid for 12 hours; others by `flotilla token`"),
         channel: profile.channel.clone(),
+        api_key: settings.api_key.expose().to_owned(),
         members: fleet.members().to_vec(),
         nats: fleet.nats_server().cloned(),
     })

@@ -15,7 +15,10 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use toml::Table;
 
-use crate::{member::Member, settings::Settings};
+use crate::{
+    member::{Listening, Member},
+    settings::Settings,
+};
 
 /// A fleet of tasks and threads of this process.
 #[derive(Debug)]
@@ -43,11 +46,14 @@ impl Embedded {
             let table = settings.worker(&name, None);
             let config = resolve(table, flotilla_worker::Config::resolve).context("worker")?;
             let worker = Worker::bind(config).await?;
-            let admin = worker.admin_addr();
+            let listening = Listening {
+                admin: worker.admin_addr(),
+                api: worker.api_addr(),
+            };
             let life = fleet.add(Member {
                 name,
                 pid: None,
-                admin,
+                listening,
             });
             let brokers = brokers.clone();
             fleet
@@ -57,11 +63,14 @@ impl Embedded {
         let table = settings.gateway(None);
         let config = resolve(table, flotilla_gateway::Config::resolve).context("gateway")?;
         let gateway = Gateway::bind(config).await?;
-        let admin = gateway.admin_addr();
+        let listening = Listening {
+            admin: gateway.admin_addr(),
+            api: None,
+        };
         let life = fleet.add(Member {
             name: "gateway".to_owned(),
             pid: None,
-            admin,
+            listening,
         });
         fleet
             .tasks
@@ -137,6 +146,7 @@ mod tests {
                 profile: Profile::named(name).expect(name),
                 token_secret: Secret::new("a secret of the tests"),
                 passport_secret: Secret::new("a secret of the tests, for passports"),
+                api_key: Secret::new("a secret of the tests, for back ends"),
                 port: 8000,
                 demo_port: 8001,
                 log: tracing::Level::WARN,

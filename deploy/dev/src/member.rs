@@ -9,8 +9,17 @@ pub(crate) struct Member {
     pub(crate) name: String,
     /// Its process; `None` if it is a part of this one.
     pub(crate) pid: Option<i32>,
+    /// Where it listens for others than clients.
+    pub(crate) listening: Listening,
+}
+
+/// What a process says when it listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Listening {
     /// Its metrics and health.
     pub(crate) admin: SocketAddr,
+    /// The server API, where there is one.
+    pub(crate) api: Option<SocketAddr>,
 }
 
 /// A nats-server that was started for the fleet and listens.

@@ -42,14 +42,14 @@ pub(crate) async fn wait(members: &[Member]) -> Result<()> {
 
 async fn check(members: &[Member]) -> Result<()> {
     for member in members {
-        get(member.admin, "/readyz")
+        get(member.listening.admin, "/readyz")
             .await
             .with_context(|| member.name.clone())?;
     }
     let Some((gateway, workers)) = members.split_last() else {
         return Ok(());
     };
-    let metrics = get(gateway.admin, "/metrics")
+    let metrics = get(gateway.listening.admin, "/metrics")
         .await
         .context("the gateway's metrics")?;
     let found = format!(

@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) token_secret: Secret,
     /// What the gateway signs passports with.
     pub(crate) passport_secret: Secret,
+    /// What a back end presents to publish.
+    pub(crate) api_key: Secret,
     /// The gateway's port.
     pub(crate) port: u16,
     /// The demo page's port.
@@ -44,14 +46,14 @@ impl Settings {
         put(&mut table, "listen", loopback(0).to_string());
         // Enough to see that clients on several shards of a worker are served.
         put(&mut table, "shards", 2);
-        // A person at a command line answers pings by hand.
-        put(&mut table, "client.pong_timeout", "20s");
         put(&mut table, "client.expose_node", true);
         put(
             &mut table,
             "client.token.hmac_secret_key",
             self.token_secret.expose(),
         );
+        put(&mut table, "http_api.listen", loopback(0).to_string());
+        put(&mut table, "http_api.key", self.api_key.expose());
         put(&mut table, "drain.settle", "0s");
         put(&mut table, "drain.window", "500ms");
         self.put_common(&mut table, nats);

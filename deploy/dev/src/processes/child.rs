@@ -2,7 +2,6 @@
 
 use std::{
     io::{self, Write},
-    net::SocketAddr,
     process::{ExitStatus, Stdio},
     time::Duration,
 };
@@ -21,6 +20,8 @@ use tokio::{
 };
 use tracing::Level;
 
+use crate::member::Listening;
+
 use super::log_line;
 
 /// How long a child may take until it listens.
@@ -31,7 +32,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) struct Child {
     name: String,
     pid: Pid,
-    listening: Option<oneshot::Receiver<SocketAddr>>,
+    listening: Option<oneshot::Receiver<Listening>>,
     /// Its end of input is the parent's death (`parent`).
     _lifeline: ChildStdin,
 }
@@ -91,11 +92,11 @@ impl Child {
         self.pid.as_raw()
     }
 
-    /// Waits until it logs that it listens, and where its metrics are; to be asked once.
+    /// Waits until it logs that it listens, and where; to be asked once.
     ///
     /// # Errors
     /// When it ends before, or takes too long.
-    pub(super) async fn listening(&mut self) -> Result<SocketAddr> {
+    pub(super) async fn listening(&mut self) -> Result<Listening> {
         let listening = self.listening.take().context("asked before")?;
         timeout(START_TIMEOUT, listening)
             .await
@@ -127,7 +128,7 @@ async fn relay(
     name: String,
     log: impl AsyncRead + Unpin,
     level: Level,
-    told: oneshot::Sender<SocketAddr>,
+    told: oneshot::Sender<Listening>,
 ) {
     let mut told = Some(told);
     let mut lines = BufReader::new(log).lines();

@@ -3,10 +3,10 @@
 //! Workers and gateways write JSON, nats-server its own format, and anything may end with the plain
 //! text of a panic.
 
-use std::net::SocketAddr;
-
 use serde_json::{Map, Value};
 use tracing::Level;
+
+use crate::member::Listening;
 
 /// What a child's log line says.
 #[derive(Debug, PartialEq)]
@@ -15,8 +15,8 @@ pub(super) struct LogLine {
     pub(super) level: Level,
     /// It as a person would like to read it.
     pub(super) text: String,
-    /// The address of its metrics and health, if this is the line that says that it listens.
-    pub(super) listening: Option<SocketAddr>,
+    /// Where it listens, if this is the line that says so.
+    pub(super) listening: Option<Listening>,
 }
 
 /// Reads a line without its line break.
@@ -38,7 +38,12 @@ fn from_json(fields: &Map<String, Value>) -> LogLine {
         .unwrap_or(Level::ERROR);
     let message = text("message").unwrap_or_default();
     let listening = (message == "listening")
-        .then(|| text("admin")?.parse().ok())
+        .then(|| {
+            Some(Listening {
+                admin: text("admin")?.parse().ok()?,
+                api: text("api").and_then(|api| api.parse().ok()),
+            })
+        })
         .flatten();
     let mut readable = format!("{level:<5} {message}");
     for (name, value) in fields {
@@ -77,9 +82,13 @@ mod tests {
     #[test]
     fn the_line_that_tells_that_a_child_listens_is_understood() {
         let line = parse(
-            r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","message":"listening","websocket":"127.0.0.1:41234","admin":"127.0.0.1:41235","target":"flotilla_worker"}"#,
+            r#"{"timestamp":"2026-01-31T12:00:00Z","level":"INFO","message":"listening","websocket":"127.0.0.1:41234","admin":"127.0.0.1:41235","api":"127.0.0.1:41236","target":"flotilla_worker"}"#,
         );
-        assert_eq!(line.listening, Some(([127, 0, 0, 1], 41235).into()));
+        let listening = Listening {
+            admin: ([127, 0, 0, 1], 41235).into(),
+            api: Some(([127, 0, 0, 1], 41236).into()),
+        };
+        assert_eq!(line.listening, Some(listening));
         assert_eq!(line.level, Level::INFO);
     }
 

@@ -154,11 +154,11 @@ impl Processes {
     }
 
     async fn up(&mut self, mut child: Child) -> Result<()> {
-        let admin = child.listening().await?;
+        let listening = child.listening().await?;
         self.members.push(Member {
             name: child.name().to_owned(),
             pid: Some(child.pid()),
-            admin,
+            listening,
         });
         self.services.push(child);
         Ok(())

@@ -22,6 +22,20 @@ async fn one_command_joins_clients_on_different_workers() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_back_end_publishes_as_it_is_told() -> Result<()> {
+    let runtime = runtime()?;
+    let fleet = Launcher::start(runtime.path(), &["--port", "0"]).await?;
+    let (mut alice, mut bob) = fleet.two_clients(&fleet.token()?).await?;
+    alice.subscribe("chat:lobby").await?;
+    bob.subscribe("chat:lobby").await?;
+    assert_eq!(fleet.publish("chat:lobby", "1").await?, r#"{"result":{}}"#);
+    for client in [&mut alice, &mut bob] {
+        assert_eq!(client.publication("chat:lobby").await?.data, "1");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_secret_is_the_users_alone_and_goes_with_the_fleet() -> Result<()> {
     let runtime = runtime()?;
     let mut fleet =
