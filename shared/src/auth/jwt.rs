@@ -21,6 +21,10 @@ use super::{
 };
 use crate::secret::Secret;
 
+/// Most fetched keys that one token is tried with. One is the rule; several are for tokens that do not
+/// name their key, and each costs as much as a signature does to verify.
+const FETCHED_TRIES_MAX: usize = 4;
+
 /// Why a token is refused. The text never contains a part of the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
@@ -165,7 +169,9 @@ impl Verifier {
         };
         let fetched = jwks.current();
         let key_id = header.kid.as_deref();
-        let named = fetched.keys().iter().filter(|key| key.may_be(key_id));
+        let meant = |key: &&Key| key.allows(header.alg) && key.may_be(key_id);
+        let named = fetched.keys().iter().filter(meant);
+        let named = named.take(FETCHED_TRIES_MAX);
         match decode(token, &header, self.keys.iter().chain(named)) {
             // No key at hand fits, and a secret would not be fetched.
             Err(TokenError::Signature | TokenError::Algorithm)

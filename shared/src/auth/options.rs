@@ -22,6 +22,9 @@ use crate::{
     secret::Secret,
 };
 
+/// Older keys than these are no use to anyone, and times stay within what a clock can tell.
+const JWKS_AGE_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 /// How tokens are verified, as written in a configuration. Keys of several kinds may be set: each is
 /// used only with the algorithms of its kind. They are read once, at the start.
 ///
@@ -66,7 +69,8 @@ pub struct TokenOptions {
     pub eddsa_previous_public_key_file: Option<PathBuf>,
     /// The URL of a JSON Web Key Set with public keys of these kinds; empty = there is none. `https`,
     /// with a certificate that the system's roots vouch for; `http` only to this machine. Redirects
-    /// are not followed, nor are proxies used. A token says by its `kid` which of the keys it means.
+    /// are not followed, nor are proxies used. A token says by its `kid` which of the keys it means; one
+    /// that does not is tried with four of them.
     pub jwks_public_endpoint: String,
     /// `http` is good enough for the key set: whoever can change answers on the way can then forge
     /// tokens.
@@ -141,63 +145,45 @@ impl TokenOptions {
     }
 
     fn pairs(&self) -> [Pair<'_>; 4] {
-        let public = |kind, current, previous| Pair {
-            kind: Some(kind),
-            current,
-            previous,
-        };
+        /// The fields of one kind of key, and their names.
+        macro_rules! pair {
+            ($kind:expr, [$current:ident, $current_file:ident], [$previous:ident, $previous_file:ident]) => {
+                Pair {
+                    kind: $kind,
+                    current: Written {
+                        name: stringify!($current),
+                        direct: self.$current.as_ref(),
+                        file: self.$current_file.as_deref(),
+                    },
+                    previous: Written {
+                        name: stringify!($previous),
+                        direct: self.$previous.as_ref(),
+                        file: self.$previous_file.as_deref(),
+                    },
+                }
+            };
+        }
+
         [
-            Pair {
-                kind: None,
-                current: written(
-                    "hmac_secret_key",
-                    &self.hmac_secret_key,
-                    &self.hmac_secret_key_file,
-                ),
-                previous: written(
-                    "hmac_previous_secret_key",
-                    &self.hmac_previous_secret_key,
-                    &self.hmac_previous_secret_key_file,
-                ),
-            },
-            public(
-                PublicKind::Rsa,
-                written(
-                    "rsa_public_key",
-                    &self.rsa_public_key,
-                    &self.rsa_public_key_file,
-                ),
-                written(
-                    "rsa_previous_public_key",
-                    &self.rsa_previous_public_key,
-                    &self.rsa_previous_public_key_file,
-                ),
+            pair!(
+                None,
+                [hmac_secret_key, hmac_secret_key_file],
+                [hmac_previous_secret_key, hmac_previous_secret_key_file]
             ),
-            public(
-                PublicKind::Ecdsa,
-                written(
-                    "ecdsa_public_key",
-                    &self.ecdsa_public_key,
-                    &self.ecdsa_public_key_file,
-                ),
-                written(
-                    "ecdsa_previous_public_key",
-                    &self.ecdsa_previous_public_key,
-                    &self.ecdsa_previous_public_key_file,
-                ),
+            pair!(
+                Some(PublicKind::Rsa),
+                [rsa_public_key, rsa_public_key_file],
+                [rsa_previous_public_key, rsa_previous_public_key_file]
             ),
-            public(
-                PublicKind::Eddsa,
-                written(
-                    "eddsa_public_key",
-                    &self.eddsa_public_key,
-                    &self.eddsa_public_key_file,
-                ),
-                written(
-                    "eddsa_previous_public_key",
-                    &self.eddsa_previous_public_key,
-                    &self.eddsa_previous_public_key_file,
-                ),
+            pair!(
+                Some(PublicKind::Ecdsa),
+                [ecdsa_public_key, ecdsa_public_key_file],
+                [ecdsa_previous_public_key, ecdsa_previous_public_key_file]
+            ),
+            pair!(
+                Some(PublicKind::Eddsa),
+                [eddsa_public_key, eddsa_public_key_file],
+                [eddsa_previous_public_key, eddsa_previous_public_key_file]
             ),
         ]
     }
@@ -206,7 +192,7 @@ impl TokenOptions {
         if self.jwks_public_endpoint.is_empty() {
             return None;
         }
-        let no_longer_than = [
+        let ascending = [
             (
                 "jwks_max_refresh_age",
                 self.jwks_max_refresh_age,
@@ -220,13 +206,19 @@ impl TokenOptions {
                 self.jwks_max_refresh_age,
             ),
         ];
-        for (name, age, other_name, other) in no_longer_than {
+        for (name, age, other_name, other) in ascending {
             if age < other {
                 problems.add(
                     &format!("{key}.{name}"),
                     format!("is shorter than {key}.{other_name}"),
                 );
             }
+        }
+        if self.jwks_max_stale_age > JWKS_AGE_MAX {
+            problems.add(
+                &format!("{key}.jwks_max_stale_age"),
+                "is longer than a year",
+            );
         }
         let positive = [
             ("jwks_timeout", self.jwks_timeout),
@@ -255,18 +247,6 @@ struct Written<'a> {
     name: &'static str,
     direct: Option<&'a Secret>,
     file: Option<&'a Path>,
-}
-
-fn written<'a>(
-    name: &'static str,
-    direct: &'a Option<Secret>,
-    file: &'a Option<PathBuf>,
-) -> Written<'a> {
-    Written {
-        name,
-        direct: direct.as_ref(),
-        file: file.as_deref(),
-    }
 }
 
 /// The key of one kind and the key before it.

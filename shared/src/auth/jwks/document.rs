@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::auth::key::Key;
 
-/// Most keys in a set: a token without a `kid` is tried with each of them.
+/// Most keys in a set.
 const KEYS_MAX: usize = 64;
 
 /// Why a set is not taken.

@@ -249,6 +249,39 @@ async fn an_answer_without_keys_counts_as_none() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_token_that_names_no_key_does_not_cost_as_many_tries_as_there_are_keys() {
+    let others = ["a", "b", "c", "d"].map(|kid| (&*RSA, kid));
+    let elliptic = Signer::ecdsa(Algorithm::ES256);
+    let nameless = |script: &Script| {
+        let token = OTHER_RSA.token(Algorithm::RS256, None, &json!({}));
+        script.verifier.verify_connection(&token, NOW).map(drop)
+    };
+    // What cannot have signed it does not count.
+    let near = [
+        (&elliptic, "x"),
+        others[0],
+        others[1],
+        others[2],
+        (&*OTHER_RSA, "e"),
+    ];
+    let script = Script::start(Some(set(&near)));
+    script.until(seconds(1)).await;
+    assert_eq!(nameless(&script), Ok(()));
+
+    let far = [
+        others[0],
+        others[1],
+        others[2],
+        others[3],
+        (&*OTHER_RSA, "e"),
+    ];
+    let script = Script::start(Some(set(&far)));
+    script.until(seconds(1)).await;
+    assert_eq!(nameless(&script), Err(TokenError::Signature));
+    assert_eq!(script.verify(&OTHER_RSA, "e"), Ok(()));
+}
+
 /// A verifier of the keys of a real server.
 fn fetching(server: &Server, change: impl FnOnce(&mut TokenOptions)) -> Verifier {
     let mut options = TokenOptions {

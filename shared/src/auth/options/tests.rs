@@ -206,4 +206,13 @@ fn ages_that_make_no_sense_are_told_at_once() {
          client.token.jwks_max_stale_age: is shorter than client.token.jwks_max_refresh_age\n\
          client.token.jwks_timeout: must not be zero\n"
     );
+    let options = TokenOptions {
+        jwks_public_endpoint: "http://localhost/".to_owned(),
+        jwks_max_stale_age: Duration::MAX,
+        ..TokenOptions::default()
+    };
+    assert_eq!(
+        problems(&options),
+        "client.token.jwks_max_stale_age: is longer than a year\n"
+    );
 }
