@@ -27,12 +27,15 @@ fn serve(config: Config) -> anyhow::Result<()> {
         .worker_threads(1)
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let lifecycle = Lifecycle::new();
         drain_on_signals(&lifecycle, config.drain_timeout).context("signals cannot be handled")?;
         let brokers = config.brokers.clone();
         let worker = Worker::bind(config).await?;
         worker.serve(lifecycle, brokers).await?;
         Ok(())
-    })
+    });
+    // A lookup of a name that hangs must not keep the process.
+    runtime.shutdown_background();
+    result
 }
