@@ -101,6 +101,15 @@ async fn keep_announcing(
                 id: announcement.id.clone(),
             };
             publish(broker, &leave).await;
+            // It was handed over, not sent, and the process is about to end: wait until it comes back.
+            while events.next_batch(&mut batch).await {
+                if batch
+                    .drain(..)
+                    .any(|event| heard(&event) == Some(leave.clone()))
+                {
+                    break;
+                }
+            }
             return;
         }
         if is_asked {
@@ -124,12 +133,13 @@ impl Announcement {
 
 /// Whether somebody asks who is there, or may have missed what was said.
 fn is_a_question(event: &BrokerEvent) -> bool {
+    *event == BrokerEvent::Reconnected || heard(event) == Some(RosterMessage::Query)
+}
+
+fn heard(event: &BrokerEvent) -> Option<RosterMessage> {
     match event {
-        BrokerEvent::Message { payload, .. } => {
-            matches!(serde_json::from_slice(payload), Ok(RosterMessage::Query))
-        }
-        BrokerEvent::Reconnected => true,
-        BrokerEvent::Disconnected | BrokerEvent::Overflow { .. } => false,
+        BrokerEvent::Message { payload, .. } => serde_json::from_slice(payload).ok(),
+        _ => None,
     }
 }
 

@@ -1,10 +1,17 @@
 //! A gateway finds the workers by itself, and notices when one is gone.
 
-use anyhow::Result;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use flotilla_shared::broker::conformance::Peer;
+use flotilla_shared::broker::{BrokerEvent, Brokers, NatsConfig, Topic};
 use flotilla_shared::protocol::Format::Json;
+use flotilla_shared::roster::RosterMessage;
+use flotilla_tests::SOON;
 use flotilla_tests::client::Dial;
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::token;
+use nix::sys::signal::Signal::SIGTERM;
 
 #[tokio::test]
 async fn a_worker_that_starts_later_is_found_and_used() -> Result<()> {
@@ -25,6 +32,31 @@ async fn a_worker_that_was_killed_is_forgotten() -> Result<()> {
         assert_eq!(client.node(), "worker-1");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_ends_says_goodbye() -> Result<()> {
+    let mut fleet = Fleet::builder().start().await?;
+    let nats = NatsConfig {
+        servers: vec![format!("nats://{}", fleet.nats.address())],
+        ..NatsConfig::default()
+    };
+    let mut listener = Peer::connect(&Brokers::Nats(nats)).await?;
+    listener.broker.subscribe(&Topic::Roster, 0).await?;
+    let worker = &mut fleet.workers[0];
+    let goodbye = RosterMessage::Leave {
+        id: worker.id().to_owned(),
+    };
+    worker.process().signal(SIGTERM)?;
+    let deadline = Instant::now() + SOON;
+    while Instant::now() < deadline {
+        if let BrokerEvent::Message { payload, .. } = listener.next().await?
+            && serde_json::from_slice::<RosterMessage>(&payload)? == goodbye
+        {
+            return Ok(());
+        }
+    }
+    bail!("no goodbye")
 }
 
 #[tokio::test]
