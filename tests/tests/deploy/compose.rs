@@ -115,8 +115,8 @@ fn every_file_that_is_mounted_or_built_from_exists() -> Result<()> {
         paths.push(Path::new(text(secret, "file")?));
     }
     ensure!(
-        paths.len() >= 8,
-        "two services, Prometheus, Grafana, three secrets: {paths:?}"
+        paths.len() >= 9,
+        "two services, Prometheus, Grafana, four secrets: {paths:?}"
     );
     for path in paths {
         ensure!(path.exists(), "{} is missing", path.display());

@@ -28,6 +28,7 @@ pub(crate) async fn compose_fleet() -> Result<Fleet> {
             builder = builder.worker(&key, value);
         }
     }
+    builder = builder.worker("http_api.listen", "127.0.0.1:0");
     for (key, value) in configuration("gateway")? {
         if !elsewhere.contains(&key.as_str()) {
             builder = builder.gateway(&key, value);
