@@ -8,16 +8,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
-use flotilla_shared::websocket::{RequestHead, Upgrade, accept_key};
+use flotilla_shared::tcp;
+use flotilla_shared::websocket::{PATH, RequestHead, Upgrade, accept_key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::fields;
 use crate::identify::is_bearer;
-use crate::{fields, socket};
 
-/// Where workers take clients. The gateway's own path is between it and its clients.
-const WORKER_PATH: &str = "/connection/websocket";
 /// Longest head of a worker's answer.
 const ANSWER_HEAD_MAX_BYTES: usize = 8192;
 /// Most headers of a worker's answer.
@@ -137,7 +136,7 @@ impl Handshake {
             .iter()
             .filter(|protocol| !is_bearer(protocol));
         let protocols: Vec<String> = offered.cloned().collect();
-        let mut request = format!("GET {WORKER_PATH}");
+        let mut request = format!("GET {PATH}");
         if let Some(query) = query {
             request.push('?');
             request.push_str(&query);
@@ -181,7 +180,7 @@ impl Handshake {
         use FailureKind::{AnswerTimeout, ConnectTimeout, Unreachable};
         let connect = async {
             let stream = TcpStream::connect(address).await?;
-            socket::prepare(&stream)?;
+            tcp::prepare(&stream)?;
             io::Result::Ok(stream)
         };
         let stream = match timeout(limits.connect_timeout, connect).await {

@@ -9,7 +9,7 @@
 //! | [`roster`] | who is in the fleet, and how loaded |
 //! | [`auth`] | tokens of clients, passports between the tiers |
 //! | [`config`], [`secret`] | layered configuration, secrets that do not show |
-//! | [`lifecycle`], [`limits`] | a process' phases, signals and open files |
+//! | [`lifecycle`], [`limits`], [`tcp`] | a process' phases, signals, open files and sockets |
 //! | [`metrics`], [`admin`], [`telemetry`] | what a process tells its operators |
 //!
 //! Nothing here knows a client's socket, Pingora, or what a process is for.
@@ -25,5 +25,6 @@ pub mod metrics;
 pub mod protocol;
 pub mod roster;
 pub mod secret;
+pub mod tcp;
 pub mod telemetry;
 pub mod websocket;

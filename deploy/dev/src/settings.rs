@@ -3,16 +3,13 @@
 //! The same settings serve both ways of running: in one process they become a service's
 //! configuration directly, and a child process reads them from a file.
 
-use flotilla_shared::secret::Secret;
+use flotilla_shared::{secret::Secret, websocket};
 use toml::{Table, Value};
 
 use crate::{demo, ports::loopback, profile::Profile};
 
 /// How long a process may drain. Short: a developer waits for it.
 const DRAIN_TIMEOUT: &str = "1s";
-
-/// The path of the gateway's WebSocket endpoint; SDK users know it.
-pub(crate) const WEBSOCKET_PATH: &str = "/connection/websocket";
 
 /// What all processes of one fleet have in common.
 #[derive(Debug)]
@@ -36,7 +33,7 @@ pub(crate) struct Settings {
 impl Settings {
     /// Where clients connect.
     pub(crate) fn url(&self) -> String {
-        format!("ws://{}{WEBSOCKET_PATH}", loopback(self.port))
+        format!("ws://{}{}", loopback(self.port), websocket::PATH)
     }
 
     /// The worker called `name`, over the NATS server at `nats` or else over memory.
@@ -64,7 +61,7 @@ impl Settings {
     pub(crate) fn gateway(&self, nats: Option<&str>) -> Table {
         let mut table = self.profile.gateway.clone();
         put(&mut table, "listen", loopback(self.port).to_string());
-        put(&mut table, "path", WEBSOCKET_PATH);
+        put(&mut table, "path", websocket::PATH);
         put(
             &mut table,
             "allowed_origins",

@@ -8,6 +8,7 @@ use flotilla_shared::auth::{PassportOptions, TokenOptions};
 use flotilla_shared::broker::BrokerOptions;
 use flotilla_shared::config::duration;
 use flotilla_shared::telemetry::LogOptions;
+use flotilla_shared::websocket;
 use serde::{Deserialize, Serialize};
 
 /// Everything that can be configured.
@@ -67,7 +68,7 @@ impl Default for RawConfig {
             listen: SocketAddr::from(([127, 0, 0, 1], 8000)),
             tls: RawTls::default(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9100)),
-            path: "/connection/websocket".to_owned(),
+            path: websocket::PATH.to_owned(),
             allowed_origins: Vec::new(),
             identity: RawIdentity::default(),
             passport: PassportOptions::default(),

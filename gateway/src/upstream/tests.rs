@@ -76,7 +76,7 @@ async fn answered(answer: impl Fn(&str) -> Vec<u8>) -> Result<Upstream, Upstream
         let mut request = vec![0; handshake.bytes.len()];
         stream.read_exact(&mut request).await.unwrap();
         stream.write_all(&bytes).await.unwrap();
-        socket::see_off(&mut stream).await;
+        crate::socket::see_off(&mut stream).await;
     };
     let limits = UpstreamLimits {
         connect_timeout: Duration::from_secs(5),

@@ -3,6 +3,10 @@
 //! Pure functions over bytes: nothing here reads a socket, and nothing here knows what a frame
 //! carries. The gateway uses it towards clients, the worker towards whoever connects to it.
 
+/// Where workers take clients, and gateways by default. A gateway's own path is between it and its clients; it asks
+/// workers at this one.
+pub const PATH: &str = "/connection/websocket";
+
 pub mod frame;
 pub mod head;
 pub mod origin;
