@@ -22,6 +22,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 pub(crate) use keys::ApiKeys;
+use methods::Outcome;
 pub(crate) use methods::{ControlBroker, METHODS, Publisher};
 
 use crate::metrics::ApiCalls;
@@ -97,6 +98,24 @@ impl<T> From<Result<T, Failure>> for Answer<T> {
     }
 }
 
+/// The body of an answer to a whole call. A batch stands without `result` around its replies, which is how this API's
+/// client libraries read it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Body {
+    Batch(Outcome),
+    Answer(Answer<Outcome>),
+}
+
+impl From<Result<Outcome, Failure>> for Body {
+    fn from(result: Result<Outcome, Failure>) -> Self {
+        match result {
+            Ok(batch @ Outcome::Batch { .. }) => Self::Batch(batch),
+            result => Self::Answer(result.into()),
+        }
+    }
+}
+
 struct Context {
     keys: Arc<ApiKeys>,
     publisher: Publisher,
@@ -160,7 +179,7 @@ async fn call(
     context.calls.called(&method, result.is_ok());
     match result {
         Err(failure) if wants_statuses(&headers) => json(failure.status(), &failure),
-        result => json(StatusCode::OK, &Answer::from(result)),
+        result => json(StatusCode::OK, &Body::from(result)),
     }
 }
 

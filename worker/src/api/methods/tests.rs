@@ -7,6 +7,7 @@ use flotilla_shared::broker::{
 };
 use prometheus::Registry;
 
+use super::super::Body;
 use super::*;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
@@ -43,7 +44,7 @@ impl Bench {
     /// The answer as the caller sees it.
     async fn call(&self, method: &str, request: &str) -> String {
         let result = self.publisher.call(method, request.as_bytes()).await;
-        serde_json::to_string(&Answer::from(result)).unwrap()
+        serde_json::to_string(&Body::from(result)).unwrap()
     }
 
     /// The publications that have arrived in `room`.
@@ -92,7 +93,7 @@ async fn a_batch_answers_for_each_command_in_order() {
         let request = format!(
             r#"{{"parallel":{parallel},"commands":[{{"publish":{{"channel":"room","data":1}}}},{{"batch":{{}}}},{{"publish":{{"channel":"room","data":2}}}}]}}"#
         );
-        let expected = r#"{"result":{"replies":[{"publish":{}},{"error":{"code":104,"message":"method not found"}},{"publish":{}}]}}"#;
+        let expected = r#"{"replies":[{"publish":{}},{"error":{"code":104,"message":"method not found"}},{"publish":{}}]}"#;
         assert_eq!(bench.call("batch", &request).await, expected);
         assert_eq!(bench.received().await.len(), 2);
     }
