@@ -3,6 +3,7 @@
 //! Every test runs the same story with two users on two workers: connect, subscribe, publish both
 //! ways, unsubscribe, be refused, renew a token, and come back when a worker was killed.
 
+mod back_end;
 mod rust_sdk;
 mod scripts;
 mod stage;

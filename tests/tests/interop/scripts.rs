@@ -12,7 +12,7 @@ use tokio::process::Command;
 use crate::stage::Stage;
 
 /// Longest time for a whole script; each of its waits has a shorter deadline.
-const SCRIPT_MAX: Duration = Duration::from_secs(120);
+pub(crate) const SCRIPT_MAX: Duration = Duration::from_secs(120);
 
 /// Steps that every script reports.
 const STEPS: usize = 10;
@@ -37,7 +37,8 @@ async fn python_protobuf() -> Result<()> {
     play(python(), "client.py", "protobuf").await
 }
 
-fn python() -> PathBuf {
+/// The interpreter of the tests' own environment.
+pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
 }
 
