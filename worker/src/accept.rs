@@ -11,7 +11,8 @@ use flotilla_shared::auth::passport::PASSPORT_HEADER;
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::Format;
 use flotilla_shared::websocket::{
-    RequestHead, Upgrade, origin_is_allowed, parse_head, refusal, switching_protocols, upgrade,
+    self, RequestHead, Upgrade, origin_is_allowed, parse_head, refusal, switching_protocols,
+    upgrade,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -25,9 +26,6 @@ use crate::metrics::Rejected;
 use crate::outbox::Outbox;
 use crate::session::{Pings, Session};
 use crate::shard::Shard;
-
-/// Where clients connect.
-const WEB_SOCKET_PATH: &str = "/connection/websocket";
 
 /// How long a refused client is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -192,7 +190,7 @@ fn unavailable(message: &str) -> Vec<u8> {
 
 /// Every check before the 101, the cheapest first.
 fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Passport), Answer> {
-    if head.path != WEB_SOCKET_PATH {
+    if head.path != websocket::PATH {
         return Err(reject(
             Rejected::NotFound,
             refusal(404, "there is nothing at this path", &[]),

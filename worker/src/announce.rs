@@ -79,6 +79,7 @@ async fn keep_announcing(
     let mut status = lifecycle.subscribe();
     let mut interval = tokio::time::interval(announcement.interval);
     let mut batch = Vec::new();
+    let mut has_namesake = false;
     loop {
         let is_asked = tokio::select! {
             _ = interval.tick() => true,
@@ -92,7 +93,12 @@ async fn keep_announcing(
                 if !open {
                     return;
                 }
-                batch.drain(..).any(|event| is_a_question(&event))
+                let mut is_asked = false;
+                for event in batch.drain(..) {
+                    is_asked |= is_a_question(&event);
+                    has_namesake = has_namesake || announcement.tell_of_namesake(&event);
+                }
+                is_asked
             }
         };
         let phase = status.borrow_and_update().phase;
@@ -129,6 +135,24 @@ impl Announcement {
             version: VERSION.to_owned(),
         }
     }
+
+    /// Warns if another worker says that it is this one, and whether it did. Gateways take the two for one that keeps
+    /// moving, and see neither in peace.
+    fn tell_of_namesake(&self, event: &BrokerEvent) -> bool {
+        match heard(event) {
+            Some(RosterMessage::Announce(entry))
+                if entry.id == self.id && entry.address != self.address =>
+            {
+                tracing::warn!(
+                    id = self.id,
+                    other = entry.address,
+                    "another worker has the same id: ids have to be unique"
+                );
+                true
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Whether somebody asks who is there, or may have missed what was said.
@@ -150,5 +174,36 @@ async fn publish(broker: &dyn Broker, message: &RosterMessage) {
     if let Err(error) = broker.publish(&Topic::Roster, payload.into()).await {
         // The next announcement is never far.
         tracing::debug!(%error, "announcement not sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_worker_with_the_same_id_is_told_from_our_own_echo() {
+        let ours = Announcement {
+            id: "worker-1".to_owned(),
+            address: "10.0.0.1:8001".to_owned(),
+            capacity: Capacity::new(10),
+            interval: Duration::from_secs(1),
+        };
+        let said = |id: &str, address: &str| {
+            let entry = WorkerEntry {
+                id: id.to_owned(),
+                address: address.to_owned(),
+                ..ours.entry(Phase::Serving)
+            };
+            let payload = serde_json::to_vec(&RosterMessage::Announce(entry)).unwrap();
+            BrokerEvent::Message {
+                token: TOKEN,
+                payload: payload.into(),
+            }
+        };
+        assert!(ours.tell_of_namesake(&said("worker-1", "10.0.0.2:8001")));
+        assert!(!ours.tell_of_namesake(&said("worker-1", "10.0.0.1:8001")));
+        assert!(!ours.tell_of_namesake(&said("worker-2", "10.0.0.2:8001")));
+        assert!(!ours.tell_of_namesake(&BrokerEvent::Reconnected));
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use flotilla_shared::broker::{Broker, BrokerConnection, BrokerEvents, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
+use flotilla_shared::tcp;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
@@ -186,8 +187,7 @@ async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
         };
         match listener.accept().await {
             Ok((socket, _)) => {
-                // Messages are small and somebody waits for each.
-                if socket.set_nodelay(true).is_ok() {
+                if tcp::prepare(&socket).is_ok() {
                     tokio::task::spawn_local(accept::serve(socket, shard.clone(), handshake));
                 }
             }
