@@ -580,6 +580,17 @@ fn a_publication_carries_its_publisher_and_its_data_byte_for_byte() {
 }
 
 #[test]
+fn a_publisher_whose_token_says_what_is_no_json_publishes_binary_only() {
+    let mut bench = Bench::new();
+    bench.connect(&token(json!({"sub": "42", "b64info": "/wA="})));
+    bench.subscribe(2, "news");
+    bench.subscribed("news");
+    let refused = r#"{"id":9,"error":{"code":107,"message":"bad request"}}"#;
+    assert_eq!(bench.publish("news", b"{}"), [refused]);
+    assert!(bench.publish("binary:a", b"{}")[0].starts_with("publish binary:a"));
+}
+
+#[test]
 fn every_way_of_not_publishing_has_its_answer() {
     let error = |code: u32, message: &str| {
         format!(r#"{{"id":9,"error":{{"code":{code},"message":"{message}"}}}}"#)
