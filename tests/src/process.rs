@@ -150,6 +150,25 @@ impl Process {
             .with_context(|| format!("waiting for {name}"))
     }
 
+    /// Waits for the end of a script that prints a line `ok: ...` for each step it has done.
+    ///
+    /// # Errors
+    /// When it is still running after `deadline`, fails, or has not done exactly `steps` steps.
+    pub async fn completes(&mut self, steps: usize, deadline: Duration) -> Result<()> {
+        let status = self.exit(deadline).await?;
+        let output = self.output();
+        let done = output
+            .lines()
+            .filter(|line| line.starts_with("ok: "))
+            .count();
+        ensure!(
+            status.success() && done == steps,
+            "{} ended with {status} and {done} of {steps} steps:\n{output}",
+            self.name
+        );
+        Ok(())
+    }
+
     /// Whether the process has not ended yet.
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flotilla_tests::nats;
 use flotilla_tests::process::{Process, binary};
 use nix::sys::signal::{self, Signal};
@@ -51,22 +51,7 @@ async fn the_demo_page_works_across_workers_and_on_a_phone() -> Result<()> {
     kill(&fleet.output(), &worker)?;
     input.write_all(b"killed\n").await?;
 
-    let status = script.exit(SCRIPT_MAX).await?;
-    ensure!(
-        status.success(),
-        "the script ended with {status}:\n{}",
-        script.output()
-    );
-    let steps = script
-        .output()
-        .lines()
-        .filter(|line| line.starts_with("ok: "))
-        .count();
-    ensure!(
-        steps == STEPS,
-        "{steps} steps instead of {STEPS}:\n{}",
-        script.output()
-    );
+    script.completes(STEPS, SCRIPT_MAX).await?;
 
     fleet.signal(Signal::SIGTERM)?;
     fleet.exit(SCRIPT_MAX).await?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flotilla_shared::protocol::Format::Json;
 use flotilla_tests::fleet::{Fleet, namespace};
 use flotilla_tests::process::Process;
@@ -38,16 +38,7 @@ async fn python_back_end() -> Result<()> {
         .env("API_KEY", KEY);
     let mut script =
         Process::spawn("back_end.py", &mut command).context("run `tests/run setup`")?;
-    let status = script.exit(SCRIPT_MAX).await?;
-    let output = script.output();
-    let steps = output
-        .lines()
-        .filter(|line| line.starts_with("ok: "))
-        .count();
-    ensure!(
-        status.success() && steps == STEPS,
-        "{status}, {steps} steps:\n{output}"
-    );
+    script.completes(STEPS, SCRIPT_MAX).await?;
     for client in &mut clients {
         for number in 1..=4 {
             let publication = client.publication("news:1").await?;

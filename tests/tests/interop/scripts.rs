@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use flotilla_tests::process::Process;
 use flotilla_tests::token;
 use tokio::io::AsyncWriteExt;
@@ -65,21 +65,5 @@ async fn play(interpreter: PathBuf, script: &str, format: &str) -> Result<()> {
     stage.kill_worker_of_alice().await?;
     input.write_all(b"killed\n").await?;
 
-    let status = script.exit(SCRIPT_MAX).await?;
-    ensure!(
-        status.success(),
-        "the script ended with {status}:\n{}",
-        script.output()
-    );
-    let steps = script
-        .output()
-        .lines()
-        .filter(|line| line.starts_with("ok: "))
-        .count();
-    ensure!(
-        steps == STEPS,
-        "{steps} steps instead of {STEPS}:\n{}",
-        script.output()
-    );
-    Ok(())
+    script.completes(STEPS, SCRIPT_MAX).await
 }
