@@ -77,10 +77,10 @@ async function step(name, body) {
 
 const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 
-// Has the worker that serves alice killed.
-async function killWorkerOfAlice() {
-  console.log('kill the worker of alice');
-  assert.equal((await answers.next()).value, 'killed');
+// Has the test do something, and waits until it has.
+async function asked(what, answer) {
+  console.log(what);
+  assert.equal((await answers.next()).value, answer);
 }
 
 const alice = client(ALICE_URL, { token: token('alice', 600), minReconnectDelay: 50 });
@@ -124,6 +124,8 @@ await step('unsubscribe, and subscribe again', async () => {
   await alice.centrifuge.publish('elsewhere', encode(1));
   await bobRoom.sub.publish(encode('while alice was away'));
   await bobRoom.next();
+  // Until then what was published before could still be on its way to the worker.
+  await asked('wait until the worker of alice has left the room', 'left');
   aliceRoom.sub.subscribe();
   await aliceRoom.events.next('subscribed');
   await bobRoom.sub.publish(encode('welcome back'));
@@ -169,7 +171,7 @@ await step('a token is renewed before it expires', async () => {
 
 await step('after its worker was killed a client goes on elsewhere', async () => {
   alice.events.kept.connecting = [];
-  await killWorkerOfAlice();
+  await asked('kill the worker of alice', 'killed');
   // The SDK's own code for a lost connection: it shows the server's from 3000 on.
   assert.equal((await alice.events.next('connecting')).code, 1);
   await alice.events.next('connected');

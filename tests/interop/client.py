@@ -96,6 +96,12 @@ def done(step):
     print("ok:", step, flush=True)
 
 
+async def asked(what, answer):
+    """Has the test do something, and waits until it has."""
+    print(what, flush=True)
+    assert (await asyncio.to_thread(sys.stdin.readline)).strip() == answer
+
+
 async def refused(operation, code):
     try:
         await operation
@@ -124,6 +130,8 @@ async def unsubscribing(alice, alice_room, bob_room):
     await alice.publish("elsewhere", encode(1))
     await bob_room[0].publish(encode("while alice was away"))
     await payload(bob_room[1])
+    # Until then what was published before could still be on its way to the worker.
+    await asked("wait until the worker of alice has left the room", "left")
     await alice_room[0].subscribe()
     await alice_room[1].next("subscribed")
     await bob_room[0].publish(encode("welcome back"))
@@ -172,8 +180,7 @@ async def tokens():
 
 async def killed_worker(alice_events, alice_room, bob_events, bob_room):
     await alice_events.next("connecting")
-    print("kill the worker of alice", flush=True)
-    assert (await asyncio.to_thread(sys.stdin.readline)).strip() == "killed"
+    await asked("kill the worker of alice", "killed")
     # The SDK's own code for a lost connection: it shows the server's from 3000 on.
     assert (await alice_events.next("connecting")).code == 1
     await alice_events.next("connected")

@@ -64,6 +64,8 @@ async fn play(protocol: Protocol) -> Result<()> {
     alice.client.publish("elsewhere", b"1".to_vec()).await?;
     bob.publish("\"while alice was away\"").await?;
     bob.event("\"while alice was away\"").await?;
+    // Until then what was published before could still be on its way to the worker.
+    stage.worker_of_alice_has_left().await?;
     drop(alice.room.subscribe());
     alice.event("subscribed").await?;
     bob.publish("\"welcome back\"").await?;

@@ -42,7 +42,7 @@ pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
 }
 
-/// Runs a script to its end, killing a worker for it when it asks.
+/// Runs a script to its end, doing for it what it asks for.
 async fn play(interpreter: PathBuf, script: &str, format: &str) -> Result<()> {
     let mut stage = Stage::new().await?;
     let mut command = Command::new(interpreter);
@@ -58,12 +58,21 @@ async fn play(interpreter: PathBuf, script: &str, format: &str) -> Result<()> {
         .env("FORMAT", format);
     let mut script = Process::spawn(script, &mut command).context("run `tests/run setup`")?;
     let mut input = script.take_stdin()?;
-    let asked = "kill the worker of alice";
-    script
-        .line(asked, |line| (line == asked).then_some(()))
-        .await?;
+    asks(
+        &mut script,
+        "wait until the worker of alice has left the room",
+    )
+    .await?;
+    stage.worker_of_alice_has_left().await?;
+    input.write_all(b"left\n").await?;
+    asks(&mut script, "kill the worker of alice").await?;
     stage.kill_worker_of_alice().await?;
     input.write_all(b"killed\n").await?;
 
     script.completes(STEPS, SCRIPT_MAX).await
+}
+
+/// Waits until the script asks for this.
+async fn asks(script: &mut Process, what: &str) -> Result<()> {
+    script.line(what, |line| (line == what).then_some(())).await
 }

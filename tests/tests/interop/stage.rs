@@ -45,6 +45,15 @@ impl Stage {
         bail!("{KEYS_MAX} keys led to one worker");
     }
 
+    /// Waits until the worker that serves alice has no channel any more, which it keeps for a moment after the last
+    /// client has left.
+    pub(crate) async fn worker_of_alice_has_left(&mut self) -> Result<()> {
+        let worker = self.fleet.worker(&self.worker_of_alice)?;
+        worker
+            .metric_becomes("flotilla_worker_channels", &[], 0.0)
+            .await
+    }
+
     /// Kills the worker that serves alice.
     pub(crate) async fn kill_worker_of_alice(&mut self) -> Result<()> {
         let worker = self.fleet.worker(&self.worker_of_alice)?;
