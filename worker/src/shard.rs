@@ -216,7 +216,8 @@ impl Shard {
         let mut hub = self.hub.borrow_mut();
         for event in batch.drain(..) {
             match event {
-                BrokerEvent::Message { token, payload } => {
+                BrokerEvent::Message { token, payload }
+                | BrokerEvent::StreamMessage { token, payload, .. } => {
                     let recipients = hub.receive(token, payload, scratch, &mut fanout);
                     self.metrics.fanned_out_to(recipients);
                 }

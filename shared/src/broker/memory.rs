@@ -15,9 +15,10 @@ use tokio::sync::Notify;
 
 use super::metrics::ConnectionGauge;
 use super::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Broker, BrokerConnection, BrokerError, BrokerEvent,
-    BrokerEvents, BrokerMetrics, Topic,
+    Append, Appended, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Broker, BrokerConnection, BrokerError,
+    BrokerEvent, BrokerEvents, BrokerMetrics, HistoryPage, HistoryQuery, Retention, Topic,
 };
+use crate::channel::Channel;
 
 /// Largest payload: what a NATS server takes by default, so that a fleet behaves alike on both.
 const PAYLOAD_MAX: usize = 1024 * 1024;
@@ -287,6 +288,23 @@ impl Broker for MemoryBroker {
         self.bus.publish(topic, &payload);
         self.inbox.metrics.sent(payload.len());
         Ok(())
+    }
+
+    async fn append(&self, _: &Channel, _: Retention, _: Append) -> Result<Appended, BrokerError> {
+        Err(BrokerError::no_history())
+    }
+
+    async fn history(
+        &self,
+        _: &Channel,
+        _: Retention,
+        _: HistoryQuery,
+    ) -> Result<HistoryPage, BrokerError> {
+        Err(BrokerError::no_history())
+    }
+
+    async fn remove_history(&self, _: &Channel) -> Result<(), BrokerError> {
+        Err(BrokerError::no_history())
     }
 
     fn is_connected(&self) -> bool {

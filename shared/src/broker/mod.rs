@@ -17,6 +17,7 @@
 //!   gathered after that hold nothing of the old subscription.
 
 pub mod conformance;
+mod history;
 mod memory;
 mod metrics;
 mod nats;
@@ -31,6 +32,10 @@ use bytes::Bytes;
 
 use crate::channel::Channel;
 
+pub use history::{
+    Append, Appended, Epoch, HistoryPage, HistoryQuery, IDEMPOTENCY_WINDOW, Retention, Stamp,
+    StoredPublication, StreamPosition,
+};
 pub use memory::MemoryBus;
 pub use metrics::BrokerMetrics;
 pub use nats::{NatsConfig, is_subject_prefix};
@@ -49,6 +54,8 @@ pub enum Topic {
     Channel(Channel),
     /// The fleet's talk about itself: see [`crate::roster`].
     Roster,
+    /// What is meant for one worker, by its id.
+    Worker(String),
 }
 
 /// One connection to the pub/sub system, the half that acts.
@@ -82,6 +89,36 @@ pub trait Broker: Send + Sync + 'static {
     /// there is no connection (nothing is stored for later); [`BrokerError::Timeout`] after the bounded wait.
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BrokerError>;
 
+    /// Appends to the channel's stream and hands the message to everyone who subscribes to the channel, as
+    /// [`BrokerEvent::StreamMessage`]. Subscribers receive a stream's messages in the order of their offsets.
+    ///
+    /// # Errors
+    /// As [`Broker::publish`]; after a [`BrokerError::Timeout`] it is not known whether it was appended, and only an
+    /// idempotency key makes a second try safe. [`BrokerError::Refused`] by an adapter that keeps no history.
+    async fn append(
+        &self,
+        channel: &Channel,
+        retention: Retention,
+        append: Append,
+    ) -> Result<Appended, BrokerError>;
+
+    /// Reads the channel's stream. What was appended before is seen.
+    ///
+    /// # Errors
+    /// As [`Broker::append`]; reading again is always safe.
+    async fn history(
+        &self,
+        channel: &Channel,
+        retention: Retention,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, BrokerError>;
+
+    /// Forgets the publications of the channel's stream; its numbering and its epoch go on.
+    ///
+    /// # Errors
+    /// As [`Broker::history`].
+    async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError>;
+
     /// Whether messages flow at this moment: connected, and every topic subscribed.
     fn is_connected(&self) -> bool;
 }
@@ -107,6 +144,15 @@ pub enum BrokerEvent {
         token: u64,
         /// What was published, byte for byte.
         payload: Bytes,
+    },
+    /// One message of the subscription that was opened with `token`, appended to the channel's stream.
+    StreamMessage {
+        /// The caller's number for the subscription.
+        token: u64,
+        /// What was appended, byte for byte.
+        payload: Bytes,
+        /// Where it stands in the stream.
+        stamp: Stamp,
     },
     /// The connection is lost: messages are missed from now on. It is being restored.
     Disconnected,
@@ -170,6 +216,10 @@ pub enum BrokerError {
 impl BrokerError {
     fn token_in_use(token: u64) -> Self {
         Self::Refused(format!("token {token} is in use"))
+    }
+
+    fn no_history() -> Self {
+        Self::Refused("this broker keeps no history".to_owned())
     }
 
     /// Whether the same call may succeed a little later.

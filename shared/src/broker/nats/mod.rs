@@ -33,8 +33,10 @@ use self::keeper::{Keeper, OPENS_QUEUED, Open};
 use self::link::Link;
 use self::subject::Subjects;
 use super::{
-    Broker, BrokerConnection, BrokerError, BrokerEvent, BrokerEvents, BrokerMetrics, Topic,
+    Append, Appended, Broker, BrokerConnection, BrokerError, BrokerEvent, BrokerEvents,
+    BrokerMetrics, HistoryPage, HistoryQuery, Retention, Topic,
 };
+use crate::channel::Channel;
 
 pub use self::subject::is_subject_prefix;
 
@@ -285,6 +287,23 @@ impl Broker for NatsBroker {
             Err(error) => self.metrics.failed(error),
         }
         outcome
+    }
+
+    async fn append(&self, _: &Channel, _: Retention, _: Append) -> Result<Appended, BrokerError> {
+        Err(BrokerError::no_history())
+    }
+
+    async fn history(
+        &self,
+        _: &Channel,
+        _: Retention,
+        _: HistoryQuery,
+    ) -> Result<HistoryPage, BrokerError> {
+        Err(BrokerError::no_history())
+    }
+
+    async fn remove_history(&self, _: &Channel) -> Result<(), BrokerError> {
+        Err(BrokerError::no_history())
     }
 
     fn is_connected(&self) -> bool {

@@ -41,17 +41,17 @@ impl Subjects {
 
     /// The subject of a topic. A channel name of up to 300 bytes always has one.
     pub(super) fn topic(&self, topic: &Topic) -> Result<Subject, BrokerError> {
-        let Topic::Channel(channel) = topic else {
-            return Ok(format!("{}.roster", self.prefix).into());
+        let (kind, name) = match topic {
+            Topic::Roster => return Ok(format!("{}.roster", self.prefix).into()),
+            Topic::Channel(channel) => (".ch.", channel.as_str()),
+            Topic::Worker(id) => (".worker.", id.as_str()),
         };
-        let mut subject = String::with_capacity(self.prefix.len() + 4 + channel.as_str().len());
+        let mut subject = String::with_capacity(self.prefix.len() + kind.len() + name.len());
         subject.push_str(&self.prefix);
-        subject.push_str(".ch.");
-        push_token(channel.as_str(), &mut subject);
+        subject.push_str(kind);
+        push_token(name, &mut subject);
         if subject.len() > SUBJECT_MAX_BYTES {
-            return Err(BrokerError::Refused(
-                "the channel name is too long".to_owned(),
-            ));
+            return Err(BrokerError::Refused("the name is too long".to_owned()));
         }
         Ok(subject.into())
     }
