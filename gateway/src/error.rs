@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use flotilla_shared::auth::TokenError;
-use flotilla_shared::websocket::{HeadError, UpgradeError, close_frame, refusal};
+use flotilla_shared::http::{HeadError, Header, refusal};
+use flotilla_shared::websocket::{UpgradeError, close_frame};
 use thiserror::Error;
 
 /// WebSocket close code for "try again later", registered with IANA.
@@ -148,7 +149,7 @@ impl Refusal {
 
     /// The whole HTTP answer.
     pub(crate) fn response(&self) -> Cow<'_, [u8]> {
-        let answer = |status, extra: &[(&str, String)]| refusal(status, &self.to_string(), extra);
+        let answer = |status, extra: &[Header]| refusal(status, &self.to_string(), extra);
         let challenge = |error: &str| [("WWW-Authenticate", format!("Bearer{error}"))];
         let response = match self {
             Self::Head(error) => answer(error.status(), &[]),

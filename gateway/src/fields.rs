@@ -3,7 +3,7 @@
 //! Names and values are compared and passed on as they were sent; nothing is decoded, because
 //! nothing that is looked for here (tokens, ids) needs it.
 
-use flotilla_shared::websocket::RequestHead;
+use flotilla_shared::http::RequestHead;
 
 /// The value of the first cookie of this name (RFC 6265 §5.4), without quotes around it.
 pub(crate) fn cookie<'a>(head: &'a RequestHead, name: &str) -> Option<&'a str> {
@@ -35,7 +35,7 @@ pub(crate) fn without_parameter(query: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_shared::websocket::parse_head;
+    use flotilla_shared::http::parse_head;
 
     use super::*;
 

@@ -6,7 +6,8 @@
 //! passed on, unless one is required; its worker then decides from what it says after the upgrade.
 
 use flotilla_shared::auth::{ConnectionClaims, TokenError, Verifier};
-use flotilla_shared::websocket::{RequestHead, Upgrade};
+use flotilla_shared::http::RequestHead;
+use flotilla_shared::websocket::Upgrade;
 
 use crate::error::Refusal;
 use crate::fields;
@@ -123,8 +124,9 @@ fn bearer(head: &RequestHead) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use flotilla_shared::auth::jwt;
+    use flotilla_shared::http::parse_head;
     use flotilla_shared::secret::Secret;
-    use flotilla_shared::websocket::{parse_head, upgrade};
+    use flotilla_shared::websocket::upgrade;
     use serde_json::json;
 
     use super::*;

@@ -8,8 +8,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
+use flotilla_shared::http::RequestHead;
 use flotilla_shared::tcp;
-use flotilla_shared::websocket::{PATH, RequestHead, Upgrade, accept_key};
+use flotilla_shared::websocket::{PATH, Upgrade, accept_key};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | [`protocol`] | the client protocol: messages, both encodings, the table of codes |
 //! | [`channel`] | channel and namespace names |
-//! | [`websocket`] | request heads, the upgrade check, server frames, origins |
+//! | [`http`] | request heads and bodies, answers, origins, paths |
+//! | [`websocket`] | the upgrade check, server frames |
 //! | [`broker`] | the seam to the pub/sub system, its adapters, their conformance suite |
 //! | [`roster`] | who is in the fleet, and how loaded |
 //! | [`auth`] | tokens of clients, passports between the tiers |
@@ -19,6 +20,7 @@ pub mod auth;
 pub mod broker;
 pub mod channel;
 pub mod config;
+pub mod http;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;

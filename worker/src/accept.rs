@@ -8,12 +8,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 use flotilla_shared::auth::Passport;
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
+use flotilla_shared::http::{RequestHead, origin_is_allowed, parse_head, refusal};
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::Format;
-use flotilla_shared::websocket::{
-    self, RequestHead, Upgrade, origin_is_allowed, parse_head, refusal, switching_protocols,
-    upgrade,
-};
+use flotilla_shared::websocket::{self, Upgrade, switching_protocols, upgrade};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -208,7 +206,12 @@ fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Passport), Answe
     match passport {
         // The gateway has checked the origin.
         Some(passport) => Ok((upgrade, passport)),
-        None if origin_is_allowed(&upgrade, &admission.allowed_origins) => {
+        None if origin_is_allowed(
+            upgrade.origin.as_deref(),
+            &upgrade.host,
+            &admission.allowed_origins,
+        ) =>
+        {
             Ok((upgrade, Passport::default()))
         }
         None => Err(reject(

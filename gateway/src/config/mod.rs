@@ -13,9 +13,9 @@ use flotilla_shared::auth::PassportKeys;
 use flotilla_shared::auth::passport::INTERNAL_HEADER_PREFIX;
 use flotilla_shared::broker::Brokers;
 use flotilla_shared::config::Problems;
+use flotilla_shared::http::origin_entry_problem;
 use flotilla_shared::limits::connections_cap;
 use flotilla_shared::telemetry::LogOptions;
-use flotilla_shared::websocket::origin_entry_problem;
 
 pub use raw::{
     IdentityMode, OverloadResponse, RawConfig, RawDrain, RawHealthCheck, RawIdentity, RawPool,

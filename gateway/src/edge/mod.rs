@@ -13,7 +13,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use flotilla_shared::auth::{ConnectionClaims, Passport};
-use flotilla_shared::websocket::{RequestHead, Upgrade, origin_is_allowed, upgrade};
+use flotilla_shared::http::{RequestHead, origin_is_allowed};
+use flotilla_shared::websocket::{Upgrade, upgrade};
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
@@ -120,7 +121,11 @@ impl Edge {
 
     async fn accept(&self, request: &Request) -> Result<Accepted, Refusal> {
         // Admit.
-        if !origin_is_allowed(&request.upgrade, &self.config.allowed_origins) {
+        if !origin_is_allowed(
+            request.upgrade.origin.as_deref(),
+            &request.upgrade.host,
+            &self.config.allowed_origins,
+        ) {
             return Err(Refusal::Origin);
         }
         let permit = self.admission.connection()?;

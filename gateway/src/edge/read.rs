@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_shared::websocket::{RequestHead, parse_head};
+use flotilla_shared::http::{RequestHead, parse_head};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::timeout;
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use flotilla_shared::websocket::RequestHead;
+use flotilla_shared::http::RequestHead;
 
 use crate::fields;
 
@@ -59,7 +59,7 @@ pub(crate) fn sticky_key(
 
 #[cfg(test)]
 mod tests {
-    use flotilla_shared::websocket::parse_head;
+    use flotilla_shared::http::parse_head;
 
     use super::*;
 

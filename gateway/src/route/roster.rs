@@ -104,6 +104,8 @@ async fn follow(
                         }
                         // What was missed is announced again.
                         BrokerEvent::Disconnected | BrokerEvent::Overflow { .. } => {}
+                        // Announcements are in no stream.
+                        BrokerEvent::StreamMessage { .. } => {}
                     }
                 }
                 changed

@@ -1,6 +1,7 @@
 //! What is sent to a worker, and what is made of its answer.
 
-use flotilla_shared::websocket::{parse_head, switching_protocols, upgrade};
+use flotilla_shared::http::parse_head;
+use flotilla_shared::websocket::{switching_protocols, upgrade};
 use tokio::net::TcpListener;
 
 use super::*;

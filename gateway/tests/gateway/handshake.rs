@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use flotilla_gateway::config::{IdentityMode, OverloadResponse};
-use flotilla_shared::websocket::HEAD_MAX_BYTES;
+use flotilla_shared::http::HEAD_MAX_BYTES;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -8,11 +8,7 @@
 pub const PATH: &str = "/connection/websocket";
 
 pub mod frame;
-pub mod head;
-pub mod origin;
 pub mod upgrade;
 
 pub use frame::{Opcode, append_frame, close_frame};
-pub use head::{HEAD_MAX_BYTES, HeadError, RequestHead, parse_head};
-pub use origin::{origin_entry_problem, origin_is_allowed};
-pub use upgrade::{Upgrade, UpgradeError, accept_key, refusal, switching_protocols, upgrade};
+pub use upgrade::{Upgrade, UpgradeError, accept_key, switching_protocols, upgrade};

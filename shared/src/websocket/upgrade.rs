@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
-use super::head::RequestHead;
+use crate::http::{RequestHead, refusal};
 
 /// RFC 6455 §1.3.
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -165,60 +165,10 @@ pub fn switching_protocols(key: &str, protocol: Option<&str>) -> Vec<u8> {
     answer.into_bytes()
 }
 
-/// A complete HTTP answer that ends the connection: `message` as a line of plain text, and the
-/// given extra headers. A 426 names the protocol to upgrade to (RFC 9110 §15.5.22).
-pub fn refusal(status: u16, message: &str, extra: &[(&str, String)]) -> Vec<u8> {
-    let mut answer = format!(
-        "HTTP/1.1 {status} {}\r\n\
-         Content-Type: text/plain; charset=utf-8\r\n\
-         Content-Length: {}\r\n\
-         Cache-Control: no-store\r\n",
-        reason_phrase(status),
-        message.len() + 1
-    );
-    answer.push_str(if status == 426 {
-        "Connection: close, Upgrade\r\nUpgrade: websocket\r\n"
-    } else {
-        "Connection: close\r\n"
-    });
-    for (name, value) in extra {
-        answer.push_str(name);
-        answer.push_str(": ");
-        answer.push_str(value);
-        answer.push_str("\r\n");
-    }
-    answer.push_str("\r\n");
-    answer.push_str(message);
-    answer.push('\n');
-    answer.into_bytes()
-}
-
-/// RFC 9110 §15, as far as this fleet answers with it; clients read the number.
-fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        401 => "Unauthorized",
-        403 => "Forbidden",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        408 => "Request Timeout",
-        426 => "Upgrade Required",
-        429 => "Too Many Requests",
-        431 => "Request Header Fields Too Large",
-        500 => "Internal Server Error",
-        502 => "Bad Gateway",
-        503 => "Service Unavailable",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        _ => "",
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::head::parse_head;
     use super::*;
+    use crate::http::parse_head;
 
     /// A valid handshake; `change` may replace a header's line (the line of the same name), and
     /// adds it where there is none.
@@ -343,16 +293,6 @@ mod tests {
             version.contains("\r\nSec-WebSocket-Version: 13\r\n"),
             "{version}"
         );
-    }
-
-    #[test]
-    fn a_refusal_states_the_length_of_its_body() {
-        let answer = String::from_utf8(refusal(503, "later", &[("Retry-After", 3.to_string())]));
-        let answer = answer.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert_eq!(body, "later\n");
-        assert!(head.contains("\r\nContent-Length: 6\r\n"), "{head}");
-        assert!(head.ends_with("\r\nRetry-After: 3"), "{head}");
     }
 
     #[test]

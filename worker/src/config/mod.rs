@@ -14,9 +14,9 @@ use flotilla_shared::auth::{PassportKeys, Verifier};
 use flotilla_shared::broker::Brokers;
 use flotilla_shared::channel::is_namespace_name;
 use flotilla_shared::config::Problems;
+use flotilla_shared::http::origin_entry_problem;
 use flotilla_shared::secret::Secret;
 use flotilla_shared::telemetry::LogOptions;
-use flotilla_shared::websocket::origin_entry_problem;
 use regex::Regex;
 use uuid::Uuid;
 

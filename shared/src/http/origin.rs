@@ -4,18 +4,16 @@
 //! asks; checking it is what keeps a foreign page from using them. Other clients seldom send the header, and one that
 //! lies has no cookies to steal: without an `Origin` there is nothing to check.
 
-use super::Upgrade;
-
-/// Whether the page that asks may connect: no page at all, a page of the very host that is asked, or one that an
-/// entry of `allowed` names. An entry is `*`, an origin (`https://example.com`), or an origin whose host begins with
+/// Whether the page of this `origin` may ask `host` (both as sent): no page at all, a page of the very host that is
+/// asked, or one that an entry of `allowed` names. An entry is `*`, an origin (`https://example.com`), or an origin whose host begins with
 /// `*.` and stands for every subdomain (`https://*.example.com`).
-pub fn origin_is_allowed(upgrade: &Upgrade, allowed: &[String]) -> bool {
-    let Some(origin) = &upgrade.origin else {
+pub fn origin_is_allowed(origin: Option<&str>, host: &str, allowed: &[String]) -> bool {
+    let Some(origin) = origin else {
         return true;
     };
     let is_same = origin
         .split_once("://")
-        .is_some_and(|(_, host)| host.eq_ignore_ascii_case(&upgrade.host));
+        .is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
     is_same || allowed.iter().any(|entry| matches(entry, origin))
 }
 
@@ -57,14 +55,8 @@ mod tests {
     use super::*;
 
     fn allowed(origin: Option<&str>, entries: &[&str]) -> bool {
-        let upgrade = Upgrade {
-            key: String::new(),
-            protocols: Vec::new(),
-            origin: origin.map(str::to_owned),
-            host: "chat.example.com:8000".to_owned(),
-        };
         let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
-        origin_is_allowed(&upgrade, &entries)
+        origin_is_allowed(origin, "chat.example.com:8000", &entries)
     }
 
     #[test]
