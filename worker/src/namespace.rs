@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use flotilla_shared::broker::Retention;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::is_json;
 use regex::Regex;
@@ -33,7 +34,27 @@ impl PublicationDataFormat {
     }
 }
 
+/// What a client gets that was away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryMode {
+    /// All that it missed.
+    #[default]
+    Stream,
+    /// The newest publication.
+    Cache,
+}
+
+/// A way to send a publication as its difference from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeltaType {
+    /// The format of the Fossil version control system.
+    Fossil,
+}
+
 /// The options of one namespace.
+#[expect(dead_code, reason = "sessions do not follow all of them yet")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NamespaceOptions {
     /// Clients may subscribe without a subscription token.
@@ -50,6 +71,46 @@ pub(crate) struct NamespaceOptions {
     pub(crate) publication_data_format: PublicationDataFormat,
     /// What the channel's name has to match.
     pub(crate) channel_regex: Option<Regex>,
+    /// It is known who is in a channel.
+    pub(crate) presence: bool,
+    /// Whoever asks is told who comes and goes.
+    pub(crate) join_leave: bool,
+    /// Everyone is told who comes and goes.
+    pub(crate) force_push_join_leave: bool,
+    /// What is kept of a channel; `None`: nothing, and its publications have no offsets.
+    pub(crate) history: Option<Retention>,
+    /// Clients may ask to be told of gaps.
+    pub(crate) allow_positioning: bool,
+    /// All are told of gaps.
+    pub(crate) force_positioning: bool,
+    /// Clients may ask for what they missed.
+    pub(crate) allow_recovery: bool,
+    /// All get what they missed.
+    pub(crate) force_recovery: bool,
+    /// What they get then.
+    pub(crate) recovery_mode: RecoveryMode,
+    /// In cache mode, the newest publication is sent to everyone who subscribes.
+    pub(crate) auto_cache_recover: bool,
+    /// The part of a name after `#` lists the users whose channel it is.
+    pub(crate) allow_user_limited_channels: bool,
+    /// Clients may read the history.
+    pub(crate) allow_history_for_client: bool,
+    /// Clients may read the history while subscribed.
+    pub(crate) allow_history_for_subscriber: bool,
+    /// Clients without a user id may do so where the two options above let a client do so.
+    pub(crate) allow_history_for_anonymous: bool,
+    /// Clients may ask who is in a channel.
+    pub(crate) allow_presence_for_client: bool,
+    /// Clients may ask who is in a channel while subscribed.
+    pub(crate) allow_presence_for_subscriber: bool,
+    /// Clients without a user id may do so where the two options above let a client do so.
+    pub(crate) allow_presence_for_anonymous: bool,
+    /// Publications are sent as differences even when their publisher does not ask for it.
+    pub(crate) delta_publish: bool,
+    /// Clients may ask for differences in the format of Fossil.
+    pub(crate) allow_delta_fossil: bool,
+    /// Clients may filter publications by their tags.
+    pub(crate) allow_tags_filter: bool,
 }
 
 /// Every namespace of the configuration.

@@ -40,6 +40,7 @@ impl Policy {
 }
 
 /// Options named `client.*` in the configuration.
+#[expect(dead_code, reason = "sessions do not follow all of them yet")]
 #[derive(Clone, Debug)]
 pub(crate) struct ClientOptions {
     /// A client with neither token nor passport is taken as the anonymous user.
@@ -58,6 +59,23 @@ pub(crate) struct ClientOptions {
     pub(crate) expired_sub_close_delay: Duration,
     /// Most channels of one client.
     pub(crate) channel_limit: usize,
+    /// Most connections of one user to this worker; 0: no limit.
+    pub(crate) user_connection_limit: usize,
+    /// Most publications that one history request gets.
+    pub(crate) history_max_publication_limit: usize,
+    /// Most missed publications that a client gets when it comes back.
+    pub(crate) recovery_max_publication_limit: usize,
+    /// The channel that every user has; `None`: users have none.
+    pub(crate) personal_channel: Option<PersonalChannel>,
     /// The connect result names this worker also on WebSocket.
     pub(crate) expose_node: bool,
+}
+
+/// A channel for each user, to which the server subscribes all connections of the user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PersonalChannel {
+    /// The namespace that it is in; empty: none.
+    pub(crate) namespace: String,
+    /// A new connection makes the user's older ones end.
+    pub(crate) single_connection: bool,
 }

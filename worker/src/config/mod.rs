@@ -3,36 +3,34 @@
 //! Owns: what can be configured ([`RawConfig`]), and what the rest of the worker sees of it ([`Config`]), in which
 //! nothing is left to be checked.
 
+mod channel;
+mod client;
 mod raw;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_shared::auth::{PassportKeys, Verifier};
 use flotilla_shared::broker::Brokers;
-use flotilla_shared::channel::is_namespace_name;
 use flotilla_shared::config::Problems;
 use flotilla_shared::http::origin_entry_problem;
 use flotilla_shared::secret::Secret;
 use flotilla_shared::telemetry::LogOptions;
-use regex::Regex;
 use uuid::Uuid;
 
 pub use raw::{
     RawChannel, RawClient, RawConfig, RawDrain, RawHttpApi, RawNamespace, RawNamespaceOptions,
-    RawRoster,
+    RawPersonalChannel, RawRoster,
 };
 
 use crate::api::{ApiKeys, ApiOptions};
 use crate::drain::DrainPlan;
-use crate::namespace::{NamespaceOptions, Namespaces};
+use crate::namespace::Namespaces;
 use crate::policy::ClientOptions;
 use crate::shard::Limits;
-
-/// The protocol's own limit on the length of a channel's name.
-const CHANNEL_MAX_BYTES: usize = 255;
 
 /// Files that one client connection takes.
 const FILES_PER_CONNECTION: u64 = 1;
@@ -71,7 +69,6 @@ pub struct Config {
 impl Config {
     /// Makes sense of what was written; notes everything that makes none. `None` only if something was noted.
     pub fn resolve(raw: &RawConfig, problems: &mut Problems) -> Option<Self> {
-        check_client(&raw.client, problems);
         check_drain(raw, problems);
         raw.log.check("log", problems);
         for (at, entry) in raw.allowed_origins.iter().enumerate() {
@@ -84,12 +81,6 @@ impl Config {
         }
         if raw.connections_max == 0 {
             problems.add("connections_max", "must not be zero");
-        }
-        if !(1..=CHANNEL_MAX_BYTES).contains(&raw.channel.max_length) {
-            problems.add(
-                "channel.max_length",
-                format!("has to be between 1 and {CHANNEL_MAX_BYTES}"),
-            );
         }
         let passport_keys = raw.passport.keys("passport", problems).map(Arc::new);
         if raw.require_passport && passport_keys.is_none() {
@@ -118,9 +109,9 @@ impl Config {
                 write_timeout: raw.client.write_timeout,
                 head_timeout: raw.client.head_timeout,
             },
-            client: client_options(&raw.client),
+            client: client::options(raw, problems),
             channel_max_bytes: raw.channel.max_length,
-            namespaces: namespaces(&raw.channel, problems),
+            namespaces: channel::namespaces(raw, problems),
             verifier: Arc::new(raw.client.token.verifier("client.token", problems)),
             api: api_options(&raw.http_api, problems),
             drain: DrainPlan {
@@ -173,32 +164,6 @@ fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn check_client(client: &RawClient, problems: &mut Problems) {
-    if !client.ping_interval.is_zero() && client.pong_timeout >= client.ping_interval {
-        problems.add(
-            "client.pong_timeout",
-            "has to be shorter than client.ping_interval",
-        );
-    }
-    let durations = [
-        ("pong_timeout", client.pong_timeout),
-        ("head_timeout", client.head_timeout),
-        ("stale_close_delay", client.stale_close_delay),
-        ("write_timeout", client.write_timeout),
-    ];
-    for (name, _) in durations.iter().filter(|(_, duration)| duration.is_zero()) {
-        problems.add(&format!("client.{name}"), "must not be zero");
-    }
-    let sizes = [
-        ("channel_limit", client.channel_limit),
-        ("queue_max_size", client.queue_max_size),
-        ("message_size_limit", client.message_size_limit),
-    ];
-    for (name, _) in sizes.iter().filter(|(_, size)| *size == 0) {
-        problems.add(&format!("client.{name}"), "must not be zero");
-    }
-}
-
 fn check_drain(raw: &RawConfig, problems: &mut Problems) {
     let drain = &raw.drain;
     if drain.settle + drain.window > drain.timeout {
@@ -247,64 +212,5 @@ fn api_options(raw: &RawHttpApi, problems: &mut Problems) -> Option<ApiOptions> 
             );
             None
         }
-    }
-}
-
-fn client_options(raw: &RawClient) -> ClientOptions {
-    ClientOptions {
-        allow_anonymous_connect_without_token: raw.allow_anonymous_connect_without_token,
-        disallow_anonymous_connection_tokens: raw.disallow_anonymous_connection_tokens,
-        ping_interval: raw.ping_interval,
-        pong_timeout: raw.pong_timeout,
-        stale_close_delay: raw.stale_close_delay,
-        expired_close_delay: raw.expired_close_delay,
-        expired_sub_close_delay: raw.expired_sub_close_delay,
-        channel_limit: raw.channel_limit,
-        expose_node: raw.expose_node,
-    }
-}
-
-fn namespaces(raw: &RawChannel, problems: &mut Problems) -> Namespaces {
-    let without = namespace_options(
-        &raw.without_namespace,
-        "channel.without_namespace",
-        problems,
-    );
-    let mut by_name = HashMap::new();
-    for (at, namespace) in raw.namespaces.iter().enumerate() {
-        let key = format!("channel.namespaces.{at}");
-        if !is_namespace_name(&namespace.name) {
-            let problem = "has to be two or more letters, digits, `-` and `_`";
-            problems.add(&format!("{key}.name"), problem);
-        }
-        let options = namespace_options(&namespace.options(), &key, problems);
-        if by_name.insert(namespace.name.clone(), options).is_some() {
-            problems.add(&format!("{key}.name"), "another namespace has this name");
-        }
-    }
-    Namespaces::new(without, by_name)
-}
-
-fn namespace_options(
-    raw: &RawNamespaceOptions,
-    key: &str,
-    problems: &mut Problems,
-) -> NamespaceOptions {
-    let channel_regex = (!raw.channel_regex.is_empty())
-        .then(|| {
-            problems.check(
-                &format!("{key}.channel_regex"),
-                Regex::new(&raw.channel_regex),
-            )
-        })
-        .flatten();
-    NamespaceOptions {
-        allow_subscribe_for_client: raw.allow_subscribe_for_client,
-        allow_subscribe_for_anonymous: raw.allow_subscribe_for_anonymous,
-        allow_publish_for_client: raw.allow_publish_for_client,
-        allow_publish_for_subscriber: raw.allow_publish_for_subscriber,
-        allow_publish_for_anonymous: raw.allow_publish_for_anonymous,
-        publication_data_format: raw.publication_data_format,
-        channel_regex,
     }
 }

@@ -1,17 +1,21 @@
 //! The worker's configuration as it is written: names, types and defaults, nothing more.
 
+mod channel;
+mod client;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use flotilla_shared::auth::{PassportOptions, TokenOptions};
+use flotilla_shared::auth::PassportOptions;
 use flotilla_shared::broker::BrokerOptions;
 use flotilla_shared::config::duration;
 use flotilla_shared::secret::Secret;
 use flotilla_shared::telemetry::LogOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::namespace::PublicationDataFormat;
+pub use channel::{RawChannel, RawNamespace, RawNamespaceOptions};
+pub use client::{RawClient, RawPersonalChannel};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -74,133 +78,6 @@ impl Default for RawConfig {
             log: LogOptions::default(),
         }
     }
-}
-
-/// Options named `client.*`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawClient {
-    /// How connection and subscription tokens are verified.
-    pub token: TokenOptions,
-    /// A client with neither token nor passport is taken as the anonymous user.
-    pub allow_anonymous_connect_without_token: bool,
-    /// Tokens whose `sub` is empty are refused.
-    pub disallow_anonymous_connection_tokens: bool,
-    /// Time between two pings. Zero: no pings.
-    #[serde(with = "duration")]
-    pub ping_interval: Duration,
-    /// Time a client has to answer a ping. Shorter than `ping_interval`.
-    #[serde(with = "duration")]
-    pub pong_timeout: Duration,
-    /// Time a client has to send its request head.
-    #[serde(with = "duration")]
-    pub head_timeout: Duration,
-    /// Time a client has to send its connect command.
-    #[serde(with = "duration")]
-    pub stale_close_delay: Duration,
-    /// Time an expired connection has to refresh.
-    #[serde(with = "duration")]
-    pub expired_close_delay: Duration,
-    /// Time an expired subscription has to refresh.
-    #[serde(with = "duration")]
-    pub expired_sub_close_delay: Duration,
-    /// Most channels of one client.
-    pub channel_limit: usize,
-    /// Most bytes that wait for one client's socket; a client that falls further behind is disconnected as slow.
-    pub queue_max_size: usize,
-    /// Largest message from a client, in bytes.
-    pub message_size_limit: usize,
-    /// A client whose socket takes nothing for this long, although something waits, is disconnected.
-    #[serde(with = "duration")]
-    pub write_timeout: Duration,
-    /// The connect result names the worker, for demonstrations and debugging.
-    pub expose_node: bool,
-}
-
-impl Default for RawClient {
-    fn default() -> Self {
-        Self {
-            token: TokenOptions::default(),
-            allow_anonymous_connect_without_token: false,
-            disallow_anonymous_connection_tokens: false,
-            ping_interval: Duration::from_secs(25),
-            pong_timeout: Duration::from_secs(8),
-            head_timeout: Duration::from_secs(10),
-            stale_close_delay: Duration::from_secs(10),
-            expired_close_delay: Duration::from_secs(25),
-            expired_sub_close_delay: Duration::from_secs(25),
-            channel_limit: 128,
-            queue_max_size: 1024 * 1024,
-            message_size_limit: 64 * 1024,
-            write_timeout: Duration::from_secs(10),
-            expose_node: false,
-        }
-    }
-}
-
-/// Options named `channel.*`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawChannel {
-    /// Longest channel name, in bytes; at most 255.
-    pub max_length: usize,
-    /// Options of channels without a namespace.
-    pub without_namespace: RawNamespaceOptions,
-    /// Namespaces, each with its name and its options.
-    pub namespaces: Vec<RawNamespace>,
-}
-
-impl Default for RawChannel {
-    fn default() -> Self {
-        Self {
-            max_length: 255,
-            without_namespace: RawNamespaceOptions::default(),
-            namespaces: Vec::new(),
-        }
-    }
-}
-
-/// Declares the options that a channel has with and without a namespace. A macro, because unknown keys are refused
-/// and that excludes flattening one struct into the other.
-macro_rules! namespace_options {
-    ($( $(#[$doc:meta])* $option:ident: $kind:ty, )*) => {
-        /// Options named `channel.without_namespace.*`.
-        #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct RawNamespaceOptions { $( $(#[$doc])* pub $option: $kind, )* }
-
-        /// One entry of `channel.namespaces`.
-        #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-        #[serde(default, deny_unknown_fields)]
-        pub struct RawNamespace {
-            /// The part of a channel's name before `:`; two or more letters, digits, `-` and `_`.
-            pub name: String,
-            $( $(#[$doc])* pub $option: $kind, )*
-        }
-
-        impl RawNamespace {
-            pub(super) fn options(&self) -> RawNamespaceOptions {
-                RawNamespaceOptions { $( $option: self.$option.clone(), )* }
-            }
-        }
-    };
-}
-
-namespace_options! {
-    /// Clients may subscribe without a subscription token.
-    allow_subscribe_for_client: bool,
-    /// Clients without a user id may do so too.
-    allow_subscribe_for_anonymous: bool,
-    /// Clients may publish.
-    allow_publish_for_client: bool,
-    /// Clients may publish while they are subscribed.
-    allow_publish_for_subscriber: bool,
-    /// Clients without a user id may publish where one of the two options above lets clients do so.
-    allow_publish_for_anonymous: bool,
-    /// What publications may contain: `json`, `json_object` or `binary`.
-    publication_data_format: PublicationDataFormat,
-    /// A regular expression that a channel's whole name has to match somewhere; anchor it with `^` and `$`.
-    channel_regex: String,
 }
 
 /// Options named `http_api.*`.

@@ -1,0 +1,93 @@
+//! Options named `client.*`, as they are written.
+
+use std::time::Duration;
+
+use flotilla_shared::auth::TokenOptions;
+use flotilla_shared::config::duration;
+use serde::{Deserialize, Serialize};
+
+/// Options named `client.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawClient {
+    /// How connection and subscription tokens are verified.
+    pub token: TokenOptions,
+    /// A client with neither token nor passport is taken as the anonymous user.
+    pub allow_anonymous_connect_without_token: bool,
+    /// Tokens whose `sub` is empty are refused.
+    pub disallow_anonymous_connection_tokens: bool,
+    /// Time between two pings. Zero: no pings.
+    #[serde(with = "duration")]
+    pub ping_interval: Duration,
+    /// Time a client has to answer a ping. Shorter than `ping_interval`.
+    #[serde(with = "duration")]
+    pub pong_timeout: Duration,
+    /// Time a client has to send its request head.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// Time a client has to send its connect command.
+    #[serde(with = "duration")]
+    pub stale_close_delay: Duration,
+    /// Time an expired connection has to refresh.
+    #[serde(with = "duration")]
+    pub expired_close_delay: Duration,
+    /// Time an expired subscription has to refresh.
+    #[serde(with = "duration")]
+    pub expired_sub_close_delay: Duration,
+    /// Most channels of one client.
+    pub channel_limit: usize,
+    /// Most bytes that wait for one client's socket; a client that falls further behind is disconnected as slow.
+    pub queue_max_size: usize,
+    /// Largest message from a client, in bytes.
+    pub message_size_limit: usize,
+    /// A client whose socket takes nothing for this long, although something waits, is disconnected.
+    #[serde(with = "duration")]
+    pub write_timeout: Duration,
+    /// Most connections of one user to this worker; anonymous users are not counted. 0: no limit.
+    pub user_connection_limit: usize,
+    /// Most publications that one history request of a client gets.
+    pub history_max_publication_limit: usize,
+    /// Most missed publications that a client gets when it comes back; one that missed more has to load its state anew.
+    pub recovery_max_publication_limit: usize,
+    /// A channel of each user's own, to which the server subscribes all connections of the user.
+    pub subscribe_to_user_personal_channel: RawPersonalChannel,
+    /// The connect result names the worker, for demonstrations and debugging.
+    pub expose_node: bool,
+}
+
+impl Default for RawClient {
+    fn default() -> Self {
+        Self {
+            token: TokenOptions::default(),
+            allow_anonymous_connect_without_token: false,
+            disallow_anonymous_connection_tokens: false,
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            head_timeout: Duration::from_secs(10),
+            stale_close_delay: Duration::from_secs(10),
+            expired_close_delay: Duration::from_secs(25),
+            expired_sub_close_delay: Duration::from_secs(25),
+            channel_limit: 128,
+            queue_max_size: 1024 * 1024,
+            message_size_limit: 64 * 1024,
+            write_timeout: Duration::from_secs(10),
+            user_connection_limit: 0,
+            history_max_publication_limit: 300,
+            recovery_max_publication_limit: 300,
+            subscribe_to_user_personal_channel: RawPersonalChannel::default(),
+            expose_node: false,
+        }
+    }
+}
+
+/// Options named `client.subscribe_to_user_personal_channel.*`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawPersonalChannel {
+    /// Whether users have one. It is named `#USER`, or `NAMESPACE:#USER`; anonymous users have none.
+    pub enabled: bool,
+    /// The namespace that it is in. Empty: none.
+    pub personal_channel_namespace: String,
+    /// A user keeps one connection: whoever connects anew makes the user's older connections end.
+    pub single_connection: bool,
+}

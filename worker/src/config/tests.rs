@@ -1,0 +1,294 @@
+//! What a configuration is refused for, and what is made of one that is not.
+
+use std::time::Duration;
+
+use flotilla_shared::broker::{BrokerKind, Retention};
+use flotilla_shared::config::Problems;
+
+use super::*;
+use crate::namespace::{DeltaType, RecoveryMode};
+use crate::policy::PersonalChannel;
+
+/// A configuration whose broker has streams, changed.
+fn raw(change: impl FnOnce(&mut RawConfig)) -> RawConfig {
+    let mut raw = RawConfig::default();
+    raw.broker.kind = BrokerKind::Memory;
+    change(&mut raw);
+    raw
+}
+
+/// The keys that are complained about, and what about them.
+fn problems(change: impl FnOnce(&mut RawConfig)) -> Vec<(String, String)> {
+    let mut problems = Problems::default();
+    let config = Config::resolve(&raw(change), &mut problems);
+    match problems.finish(config) {
+        Ok(_) => Vec::new(),
+        Err(errors) => errors
+            .0
+            .into_iter()
+            .map(|error| (error.key, error.problem))
+            .collect(),
+    }
+}
+
+/// What is made of channels without a namespace.
+fn namespace(change: impl FnOnce(&mut RawConfig)) -> crate::namespace::NamespaceOptions {
+    let mut problems = Problems::default();
+    let config = Config::resolve(&raw(change), &mut problems);
+    let config = problems.finish(config).unwrap();
+    let channel = flotilla_shared::channel::Channel::parse("lobby", 255).unwrap();
+    config.namespaces.options(&channel).unwrap().clone()
+}
+
+fn with_history(options: &mut RawNamespaceOptions) {
+    options.history_size = 100;
+    options.history_ttl = Duration::from_secs(300);
+}
+
+/// Sets one option.
+type Set = fn(&mut RawNamespaceOptions);
+
+/// An option, what sets it, and what sets all that it needs.
+const NEEDS: [(&str, Set, Set); 17] = [
+    (
+        "history_meta_ttl",
+        |o| o.history_meta_ttl = Duration::from_secs(600),
+        with_history,
+    ),
+    (
+        "allow_positioning",
+        |o| o.allow_positioning = true,
+        with_history,
+    ),
+    (
+        "force_positioning",
+        |o| o.force_positioning = true,
+        with_history,
+    ),
+    ("allow_recovery", |o| o.allow_recovery = true, with_history),
+    ("force_recovery", |o| o.force_recovery = true, with_history),
+    (
+        "allow_history_for_client",
+        |o| o.allow_history_for_client = true,
+        with_history,
+    ),
+    (
+        "allow_history_for_subscriber",
+        |o| o.allow_history_for_subscriber = true,
+        with_history,
+    ),
+    (
+        "allow_history_for_anonymous",
+        |o| o.allow_history_for_anonymous = true,
+        with_history,
+    ),
+    (
+        "allowed_delta_types",
+        |o| o.allowed_delta_types = vec![DeltaType::Fossil],
+        with_history,
+    ),
+    (
+        "delta_publish",
+        |o| o.delta_publish = true,
+        |o| {
+            o.allowed_delta_types = vec![DeltaType::Fossil];
+            with_history(o);
+        },
+    ),
+    (
+        "auto_cache_recover",
+        |o| o.auto_cache_recover = true,
+        |o| {
+            o.allow_recovery = true;
+            o.force_recovery_mode = RecoveryMode::Cache;
+            with_history(o);
+        },
+    ),
+    (
+        "force_recovery_mode",
+        |o| o.force_recovery_mode = RecoveryMode::Cache,
+        |o| {
+            o.force_recovery = true;
+            with_history(o);
+        },
+    ),
+    (
+        "force_push_join_leave",
+        |o| o.force_push_join_leave = true,
+        |o| o.join_leave = true,
+    ),
+    (
+        "allow_presence_for_client",
+        |o| o.allow_presence_for_client = true,
+        |o| o.presence = true,
+    ),
+    (
+        "allow_presence_for_subscriber",
+        |o| o.allow_presence_for_subscriber = true,
+        |o| {
+            o.presence = true;
+        },
+    ),
+    (
+        "allow_presence_for_anonymous",
+        |o| o.allow_presence_for_anonymous = true,
+        |o| {
+            o.presence = true;
+        },
+    ),
+    (
+        "history_size",
+        |o| o.history_size = 100,
+        |o| o.history_ttl = Duration::from_secs(300),
+    ),
+];
+
+#[test]
+fn an_option_is_refused_without_what_it_needs() {
+    for (option, set, need) in NEEDS {
+        let found = problems(|raw| set(&mut raw.channel.without_namespace));
+        let key = match option {
+            // What is missing is complained about, not what is there.
+            "history_size" => "channel.without_namespace.history_ttl".to_owned(),
+            option => format!("channel.without_namespace.{option}"),
+        };
+        assert!(
+            found.iter().any(|(at, _)| *at == key),
+            "{option}: {found:?}"
+        );
+        let found = problems(|raw| {
+            set(&mut raw.channel.without_namespace);
+            need(&mut raw.channel.without_namespace);
+        });
+        assert_eq!(found, [], "{option}");
+    }
+}
+
+#[test]
+fn every_mistake_of_every_namespace_is_told_at_once() {
+    let found = problems(|raw| {
+        raw.channel.history_meta_ttl = Duration::ZERO;
+        raw.channel.without_namespace.history_ttl = Duration::from_secs(1);
+        raw.channel.namespaces = ["news", "chat"]
+            .map(|name| RawNamespace {
+                name: name.to_owned(),
+                force_recovery: true,
+                delta_publish: true,
+                force_push_join_leave: true,
+                ..RawNamespace::default()
+            })
+            .into();
+        raw.client.history_max_publication_limit = 0;
+        raw.client.recovery_max_publication_limit = 0;
+    });
+    let mut keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    assert_eq!(
+        keys,
+        [
+            "channel.history_meta_ttl",
+            "channel.namespaces.0.delta_publish",
+            "channel.namespaces.0.force_push_join_leave",
+            "channel.namespaces.0.force_recovery",
+            "channel.namespaces.1.delta_publish",
+            "channel.namespaces.1.force_push_join_leave",
+            "channel.namespaces.1.force_recovery",
+            "channel.without_namespace.history_size",
+            "client.history_max_publication_limit",
+            "client.recovery_max_publication_limit",
+        ]
+    );
+}
+
+#[test]
+fn history_over_nats_is_refused_in_so_many_words() {
+    let found = problems(|raw| {
+        raw.broker.kind = BrokerKind::Nats;
+        with_history(&mut raw.channel.without_namespace);
+    });
+    let [(key, problem)] = &found[..] else {
+        panic!("{found:?}");
+    };
+    assert_eq!(key, "channel.without_namespace.history_size");
+    assert!(problem.contains("broker.kind = \"memory\""), "{problem}");
+}
+
+#[test]
+fn numbering_that_ends_before_the_history_is_refused_where_it_was_written() {
+    for (own, global, key) in [
+        (60, 600, "channel.without_namespace.history_meta_ttl"),
+        (0, 60, "channel.without_namespace.history_ttl"),
+    ] {
+        let found = problems(|raw| {
+            raw.channel.history_meta_ttl = Duration::from_secs(global);
+            with_history(&mut raw.channel.without_namespace);
+            raw.channel.without_namespace.history_meta_ttl = Duration::from_secs(own);
+        });
+        let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, [key]);
+    }
+}
+
+#[test]
+fn a_namespace_keeps_its_numbering_for_as_long_as_it_says_or_all_do() {
+    let month = Duration::from_secs(720 * 60 * 60);
+    for (own, meta_ttl) in [(0, month), (600, Duration::from_secs(600))] {
+        let made = namespace(|raw| {
+            with_history(&mut raw.channel.without_namespace);
+            raw.channel.without_namespace.history_meta_ttl = Duration::from_secs(own);
+        });
+        let expected = Retention {
+            size: 100,
+            ttl: Duration::from_secs(300),
+            meta_ttl,
+        };
+        assert_eq!(made.history, Some(expected));
+    }
+    assert_eq!(namespace(|_| {}).history, None);
+}
+
+#[test]
+fn deltas_are_for_namespaces_that_allow_their_kind() {
+    let made = namespace(|raw| {
+        with_history(&mut raw.channel.without_namespace);
+        raw.channel.without_namespace.allowed_delta_types = vec![DeltaType::Fossil];
+    });
+    assert!(made.allow_delta_fossil);
+    assert!(!namespace(|_| {}).allow_delta_fossil);
+}
+
+#[test]
+fn a_personal_channel_needs_a_namespace_that_exists() {
+    const KEY: &str = "client.subscribe_to_user_personal_channel";
+    let written = |enabled, namespace: &str| RawPersonalChannel {
+        enabled,
+        personal_channel_namespace: namespace.to_owned(),
+        single_connection: true,
+    };
+    let named = RawNamespace {
+        name: "own".to_owned(),
+        ..RawNamespace::default()
+    };
+    let found = problems(|raw| {
+        raw.client.subscribe_to_user_personal_channel = written(false, "own");
+    });
+    let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+    let namespace = format!("{KEY}.personal_channel_namespace");
+    assert_eq!(keys, [namespace, format!("{KEY}.single_connection")]);
+
+    for namespace in ["", "own"] {
+        let raw = raw(|raw| {
+            raw.client.subscribe_to_user_personal_channel = written(true, namespace);
+            raw.channel.namespaces = vec![named.clone()];
+        });
+        let mut problems = Problems::default();
+        let config = Config::resolve(&raw, &mut problems);
+        let config = problems.finish(config).unwrap();
+        let expected = PersonalChannel {
+            namespace: namespace.to_owned(),
+            single_connection: true,
+        };
+        assert_eq!(config.client.personal_channel, Some(expected));
+    }
+}
