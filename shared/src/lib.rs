@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`protocol`] | the client protocol: messages, both encodings, the table of codes |
 //! | [`channel`] | channel and namespace names |
+//! | [`delta`] | what makes a payload out of the one before |
+//! | [`filter`] | which publications a subscriber wants, by their tags |
 //! | [`http`] | request heads and bodies, answers, origins, paths |
 //! | [`websocket`] | the upgrade check, server frames |
 //! | [`broker`] | the seam to the pub/sub system, its adapters, their conformance suite |
@@ -20,6 +22,8 @@ pub mod auth;
 pub mod broker;
 pub mod channel;
 pub mod config;
+pub mod delta;
+pub mod filter;
 pub mod http;
 pub mod lifecycle;
 pub mod limits;
