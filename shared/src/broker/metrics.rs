@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry, exponential_buckets};
 
-use super::BrokerError;
+use super::{Appended, BrokerError, HistoryPage};
 use crate::metrics::Register;
 
 /// Round trips of 50 µs (same machine) to 1.6 s (about to be given up).
@@ -26,6 +26,18 @@ pub struct BrokerMetrics {
     dropped: IntCounter,
     errors: IntCounterVec,
     rtt: Histogram,
+    appends: Appends,
+    history_reads: IntCounter,
+    history_publications: IntCounter,
+    history_evicted: IntCounter,
+}
+
+/// The series of `flotilla_broker_appends_total`, by what came of an append.
+#[derive(Debug, Clone)]
+struct Appends {
+    published: IntCounter,
+    repeated: IntCounter,
+    outdated: IntCounter,
 }
 
 /// The two series of a counter by direction, kept at hand: the data path looks nothing up.
@@ -100,6 +112,21 @@ impl Traffic {
     }
 }
 
+impl Appends {
+    fn register(register: Register<'_>) -> prometheus::Result<Self> {
+        let family = register.counters(
+            "flotilla_broker_appends_total",
+            "Appends to channels' streams, by what came of them.",
+            &["result"],
+        )?;
+        Ok(Self {
+            published: family.with_label_values(&["published"]),
+            repeated: family.with_label_values(&["repeated"]),
+            outdated: family.with_label_values(&["outdated"]),
+        })
+    }
+}
+
 impl BrokerMetrics {
     /// Creates the series and registers them.
     ///
@@ -154,6 +181,19 @@ impl BrokerMetrics {
                 "Time from a barrier's publish to its return from the broker.",
                 &exponential_buckets(start, factor, count)?,
             )?,
+            appends: Appends::register(register)?,
+            history_reads: register.counter(
+                "flotilla_broker_history_reads_total",
+                "Reads of channels' streams.",
+            )?,
+            history_publications: register.counter(
+                "flotilla_broker_history_publications_total",
+                "Publications that reads of channels' streams found.",
+            )?,
+            history_evicted: register.counter(
+                "flotilla_broker_history_evicted_total",
+                "Publications that the memory broker dropped before their time, to make room for others.",
+            )?,
         };
         for reason in DisconnectReason::ALL {
             metrics.disconnects.with_label_values(&[reason.label()]);
@@ -179,6 +219,28 @@ impl BrokerMetrics {
         self.errors
             .with_label_values(&[ErrorKind::SlowConsumer.label()])
             .inc_by(messages);
+    }
+
+    /// Counts an append of `bytes`, which was a message only if it was published.
+    pub(super) fn appended(&self, appended: &Appended, bytes: usize) {
+        match appended {
+            Appended::Published(_) => {
+                self.sent(bytes);
+                self.appends.published.inc();
+            }
+            Appended::Repeated(_) => self.appends.repeated.inc(),
+            Appended::Outdated(_) => self.appends.outdated.inc(),
+        }
+    }
+
+    pub(super) fn read(&self, page: &HistoryPage) {
+        self.history_reads.inc();
+        let publications = page.publications.len();
+        self.history_publications.inc_by(publications as u64);
+    }
+
+    pub(super) fn evicted(&self, publications: u64) {
+        self.history_evicted.inc_by(publications);
     }
 
     /// Counts what a caller was told.
@@ -279,6 +341,10 @@ mod tests {
             "flotilla_broker_disconnects_total{reason=\"lame_duck\"}",
             "flotilla_broker_errors_total{kind=\"permission\"}",
             "flotilla_broker_rtt_seconds_count",
+            "flotilla_broker_appends_total{result=\"outdated\"}",
+            "flotilla_broker_history_reads_total",
+            "flotilla_broker_history_publications_total",
+            "flotilla_broker_history_evicted_total",
         ];
         for series in series {
             let line = format!("{series} 0");

@@ -36,7 +36,7 @@ pub use history::{
     Append, Appended, Epoch, HistoryPage, HistoryQuery, IDEMPOTENCY_WINDOW, Retention, Stamp,
     StoredPublication, StreamPosition,
 };
-pub use memory::MemoryBus;
+pub use memory::{MemoryBus, MemoryLimits};
 pub use metrics::BrokerMetrics;
 pub use nats::{NatsConfig, is_subject_prefix};
 pub use options::{BrokerKind, BrokerOptions, NatsOptions};
@@ -259,6 +259,12 @@ impl Brokers {
             Self::Memory(bus) => Ok(bus.connect(metrics)),
             Self::Nats(config) => nats::connect(config, name, metrics).await,
         }
+    }
+
+    /// Whether [`Broker::append`] and what belongs to it work at all.
+    #[must_use]
+    pub fn keeps_history(&self) -> bool {
+        matches!(self, Self::Memory(_))
     }
 
     /// The address under which whoever uses the same broker is likely to reach this machine; `None` if there is no way

@@ -5,7 +5,7 @@ mod outage;
 
 use anyhow::Result;
 use flotilla_shared::broker::conformance::{self, Peer};
-use flotilla_shared::broker::{BrokerEvent, Brokers, MemoryBus, NatsConfig, Topic};
+use flotilla_shared::broker::{BrokerEvent, Brokers, MemoryBus, MemoryLimits, NatsConfig, Topic};
 use flotilla_shared::channel::Channel;
 
 use nats_server::NatsServer;
@@ -69,7 +69,10 @@ promises! {
 
 #[tokio::test]
 async fn a_message_that_a_full_memory_queue_missed_is_told() -> Result<()> {
-    let brokers = Brokers::Memory(MemoryBus::with_queue_bytes(4096));
+    let brokers = Brokers::Memory(MemoryBus::with_limits(MemoryLimits {
+        queue_bytes: 4096,
+        ..MemoryLimits::default()
+    }));
     Ok(conformance::a_missing_message_is_told(&brokers, 50, 200).await?)
 }
 

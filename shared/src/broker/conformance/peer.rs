@@ -62,7 +62,9 @@ impl Peer {
         }
         demand(!batch.is_empty(), || "a batch was empty".to_owned())?;
         let payloads = batch.iter().filter_map(|event| match event {
-            BrokerEvent::Message { payload, .. } => Some(payload.len()),
+            BrokerEvent::Message { payload, .. } | BrokerEvent::StreamMessage { payload, .. } => {
+                Some(payload.len())
+            }
             _ => None,
         });
         let sizes: Vec<usize> = payloads.collect();
