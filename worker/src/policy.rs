@@ -47,6 +47,8 @@ pub(crate) struct ClientOptions {
     pub(crate) allow_anonymous_connect_without_token: bool,
     /// Tokens whose `sub` is empty are refused.
     pub(crate) disallow_anonymous_connection_tokens: bool,
+    /// Clients need no token and may do everything everywhere.
+    pub(crate) insecure: bool,
     /// Time between two pings; zero: no pings.
     pub(crate) ping_interval: Duration,
     /// Time a client has to answer a ping.

@@ -117,8 +117,8 @@ impl Worker {
                 address: config.admin_listen,
                 source,
             })?;
-        let api = match config.api.clone() {
-            Some(options) => Some(bind_api(options).await?),
+        let api = match &config.api {
+            Some(options) => bind_api(options).await?,
             None => None,
         };
         let registry = new_registry()?;
@@ -171,11 +171,7 @@ impl Worker {
             shards = self.listeners.len(),
             "listening"
         );
-        if !self.config.lets_anyone_in() {
-            tracing::warn!(
-                "nobody can connect: there is no client.token key, no passport key, and no anonymous access"
-            );
-        }
+        warn_of(&self.config);
         let capacity = Capacity::new(self.config.connections_cap());
         let limit = i64::try_from(capacity.limit()).unwrap_or(i64::MAX);
         self.metrics.connections.limit.set(limit);
@@ -235,10 +231,25 @@ impl Worker {
     }
 }
 
-async fn bind_api(options: ApiOptions) -> Result<Api, BindError> {
-    let address = options.listen;
-    Api::bind(options)
-        .await
+/// Says what an operator should know about the configuration, loudly.
+fn warn_of(config: &Config) {
+    for option in &config.insecure {
+        tracing::warn!("INSECURE: {} is set: {}", option.key, option.effect);
+    }
+    if !config.lets_anyone_in() {
+        tracing::warn!(
+            "nobody can connect: there is no client.token key, no passport key, and no anonymous access"
+        );
+    }
+}
+
+async fn bind_api(options: &ApiOptions) -> Result<Option<Api>, BindError> {
+    let Some(address) = options.listen else {
+        return Ok(None);
+    };
+    let bound = Api::bind(address, options.clone()).await;
+    bound
+        .map(Some)
         .map_err(|source| BindError::Api { address, source })
 }
 

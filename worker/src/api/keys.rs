@@ -7,18 +7,27 @@ use axum::http::HeaderMap;
 use flotilla_shared::secret::Secret;
 use subtle::ConstantTimeEq as _;
 
-/// The keys that are accepted: the current one, and the one before it while keys are changed.
+/// The keys that are accepted: the current one, and the one before it while keys are changed. `None`: everybody is.
 #[derive(Debug)]
-pub(crate) struct ApiKeys(Vec<Secret>);
+pub(crate) struct ApiKeys(Option<Vec<Secret>>);
 
 impl ApiKeys {
     pub(crate) fn new(current: Secret, previous: Option<Secret>) -> Self {
-        Self([Some(current), previous].into_iter().flatten().collect())
+        let keys = [Some(current), previous];
+        Self(Some(keys.into_iter().flatten().collect()))
     }
 
-    /// Whether the request presents a key: in `X-API-Key`, as `Authorization: apikey KEY`, or in the query parameter
+    /// Anyone may call.
+    pub(crate) fn not_asked_for() -> Self {
+        Self(None)
+    }
+
+    /// Whether the request may be answered: it presents a key: in `X-API-Key`, as `Authorization: apikey KEY`, or in the query parameter
     /// `api_key`. The first place that has one decides.
     pub(super) fn admit(&self, headers: &HeaderMap, query: Option<&str>) -> bool {
+        let Some(keys) = &self.0 else {
+            return true;
+        };
         let header = |name: &str| headers.get(name)?.to_str().ok();
         let authorization = || {
             let (scheme, key) = header("authorization")?.split_once(' ')?;
@@ -32,19 +41,18 @@ impl ApiKeys {
         let presented = header("x-api-key")
             .or_else(authorization)
             .or_else(parameter);
-        presented.is_some_and(|key| self.is_known(key))
+        presented.is_some_and(|key| is_one_of(keys, key))
     }
+}
 
-    fn is_known(&self, presented: &str) -> bool {
-        let matches = self
-            .0
-            .iter()
-            .map(|key| key.expose().as_bytes().ct_eq(presented.as_bytes()));
-        // Every key is looked at, whichever matches.
-        matches
-            .fold(subtle::Choice::from(0), |known, matches| known | matches)
-            .into()
-    }
+fn is_one_of(keys: &[Secret], presented: &str) -> bool {
+    let matches = keys
+        .iter()
+        .map(|key| key.expose().as_bytes().ct_eq(presented.as_bytes()));
+    // Every key is looked at, whichever matches.
+    matches
+        .fold(subtle::Choice::from(0), |known, matches| known | matches)
+        .into()
 }
 
 #[cfg(test)]
@@ -71,6 +79,11 @@ mod tests {
     #[test]
     fn the_key_before_it_is_accepted_while_keys_are_changed() {
         assert!(admits(Some(("x-api-key", "old")), None));
+    }
+
+    #[test]
+    fn where_no_key_is_asked_for_anyone_is_admitted() {
+        assert!(ApiKeys::not_asked_for().admit(&HeaderMap::new(), None));
     }
 
     #[test]

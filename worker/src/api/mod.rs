@@ -34,8 +34,14 @@ const ERROR_MODE_TRANSPORT: &str = "transport";
 /// How the server API is reached.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiOptions {
-    pub(crate) listen: SocketAddr,
+    /// Its own listener, if it has one.
+    pub(crate) listen: Option<SocketAddr>,
+    /// Clients' listener answers it, too.
+    #[expect(dead_code, reason = "that listener answers upgrades only, so far")]
+    pub(crate) on_client_listener: bool,
+    /// Who may call.
     pub(crate) keys: Arc<ApiKeys>,
+    /// Largest request.
     pub(crate) body_max_bytes: usize,
 }
 
@@ -127,8 +133,8 @@ impl Api {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub(crate) async fn bind(options: ApiOptions) -> io::Result<Self> {
-        let listener = TcpListener::bind(options.listen).await?;
+    pub(crate) async fn bind(listen: SocketAddr, options: ApiOptions) -> io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
         Ok(Self {
             options,

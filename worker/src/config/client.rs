@@ -1,5 +1,6 @@
 //! What clients may do, made from what was written under `client`.
 
+use flotilla_shared::auth::Verifier;
 use flotilla_shared::config::Problems;
 
 use super::{RawClient, RawConfig};
@@ -12,6 +13,7 @@ pub(super) fn options(raw: &RawConfig, problems: &mut Problems) -> ClientOptions
     ClientOptions {
         allow_anonymous_connect_without_token: client.allow_anonymous_connect_without_token,
         disallow_anonymous_connection_tokens: client.disallow_anonymous_connection_tokens,
+        insecure: client.insecure,
         ping_interval: client.ping_interval,
         pong_timeout: client.pong_timeout,
         stale_close_delay: client.stale_close_delay,
@@ -23,6 +25,15 @@ pub(super) fn options(raw: &RawConfig, problems: &mut Problems) -> ClientOptions
         recovery_max_publication_limit: client.recovery_max_publication_limit,
         personal_channel: personal_channel(raw, problems),
         expose_node: client.expose_node,
+    }
+}
+
+/// What verifies connection and subscription tokens.
+pub(super) fn verifier(client: &RawClient, problems: &mut Problems) -> Verifier {
+    let verifier = client.token.verifier("client.token", problems);
+    match client.insecure_skip_token_signature_verify {
+        true => verifier.taking_any_signature(),
+        false => verifier,
     }
 }
 

@@ -3,8 +3,10 @@
 //! Owns: what can be configured ([`RawConfig`]), and what the rest of the worker sees of it ([`Config`]), in which
 //! nothing is left to be checked.
 
+mod api;
 mod channel;
 mod client;
+mod insecure;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -17,16 +19,16 @@ use flotilla_shared::auth::{PassportKeys, Verifier};
 use flotilla_shared::broker::Brokers;
 use flotilla_shared::config::Problems;
 use flotilla_shared::http::origin_entry_problem;
-use flotilla_shared::secret::Secret;
 use flotilla_shared::telemetry::LogOptions;
 use uuid::Uuid;
 
+use insecure::InsecureOption;
 pub use raw::{
     RawChannel, RawClient, RawConfig, RawDrain, RawHttpApi, RawNamespace, RawNamespaceOptions,
     RawPersonalChannel, RawRoster,
 };
 
-use crate::api::{ApiKeys, ApiOptions};
+use crate::api::ApiOptions;
 use crate::drain::DrainPlan;
 use crate::namespace::Namespaces;
 use crate::policy::ClientOptions;
@@ -64,6 +66,7 @@ pub struct Config {
     pub(crate) api: Option<ApiOptions>,
     pub(crate) drain: DrainPlan,
     pub(crate) announce_interval: Duration,
+    pub(crate) insecure: Vec<InsecureOption>,
 }
 
 impl Config {
@@ -112,13 +115,14 @@ impl Config {
             client: client::options(raw, problems),
             channel_max_bytes: raw.channel.max_length,
             namespaces: channel::namespaces(raw, problems),
-            verifier: Arc::new(raw.client.token.verifier("client.token", problems)),
-            api: api_options(&raw.http_api, problems),
+            verifier: Arc::new(client::verifier(&raw.client, problems)),
+            api: api::options(&raw.http_api, problems),
             drain: DrainPlan {
                 settle: raw.drain.settle,
                 window: raw.drain.window,
             },
             announce_interval: raw.roster.announce_interval,
+            insecure: insecure::check(raw, problems),
         })
     }
 
@@ -138,6 +142,7 @@ impl Config {
     pub(crate) fn lets_anyone_in(&self) -> bool {
         self.verifier.is_configured()
             || self.passport_keys.is_some()
+            || self.client.insecure
             || self.client.allow_anonymous_connect_without_token
     }
 
@@ -174,43 +179,5 @@ fn check_drain(raw: &RawConfig, problems: &mut Problems) {
     }
     if raw.roster.announce_interval.is_zero() {
         problems.add("roster.announce_interval", "must not be zero");
-    }
-}
-
-/// How the server API is reached; `None` when it is not wanted, or when something is wrong with it.
-fn api_options(raw: &RawHttpApi, problems: &mut Problems) -> Option<ApiOptions> {
-    let current = Secret::resolve(
-        "http_api.key",
-        raw.key.as_ref(),
-        raw.key_file.as_deref(),
-        problems,
-    );
-    let previous = Secret::resolve(
-        "http_api.previous_key",
-        raw.previous_key.as_ref(),
-        raw.previous_key_file.as_deref(),
-        problems,
-    );
-    if raw.body_size_limit == 0 {
-        problems.add("http_api.body_size_limit", "must not be zero");
-    }
-    match (raw.listen, current) {
-        (None, None) if previous.is_none() => None,
-        (Some(listen), Some(current)) => Some(ApiOptions {
-            listen,
-            keys: Arc::new(ApiKeys::new(current, previous)),
-            body_max_bytes: raw.body_size_limit,
-        }),
-        (None, _) => {
-            problems.add("http_api.listen", "is needed for the API whose key is set");
-            None
-        }
-        (Some(_), None) => {
-            problems.add(
-                "http_api.key",
-                "is needed: whoever reaches the API may publish",
-            );
-            None
-        }
     }
 }

@@ -37,6 +37,9 @@ pub struct RawConfig {
     /// Pages that may connect without a gateway in front: origins such as `https://example.com` or
     /// `https://*.example.com`, or `*`.
     pub allowed_origins: Vec<String>,
+    /// Start although one of the `insecure` options is set, or `http_api.on_client_listener`, and others can reach the
+    /// address: whoever does then has all that these options give away.
+    pub allow_insecure_on_public_address: bool,
     /// Clients have to come through a gateway.
     pub require_passport: bool,
     /// What joins the workers.
@@ -67,6 +70,7 @@ impl Default for RawConfig {
             shards: 0,
             connections_max: 100_000,
             allowed_origins: Vec::new(),
+            allow_insecure_on_public_address: false,
             require_passport: false,
             broker: BrokerOptions::default(),
             passport: PassportOptions::default(),
@@ -84,8 +88,13 @@ impl Default for RawConfig {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawHttpApi {
-    /// Where back ends call `POST /api/METHOD`; it is not for clients. Not set: there is no API.
+    /// Where back ends call `POST /api/METHOD`; it is not for clients. Not set: there is no such listener.
     pub listen: Option<SocketAddr>,
+    /// For development: clients' own listener answers the API, too. Only on loopback; see
+    /// `allow_insecure_on_public_address`.
+    pub on_client_listener: bool,
+    /// For development: the API asks for no key. Only on loopback; see `allow_insecure_on_public_address`.
+    pub insecure: bool,
     /// The key that back ends present, in `X-API-Key` or as `Authorization: apikey KEY`.
     pub key: Option<Secret>,
     /// A file that holds it, instead.
@@ -102,6 +111,8 @@ impl Default for RawHttpApi {
     fn default() -> Self {
         Self {
             listen: None,
+            on_client_listener: false,
+            insecure: false,
             key: None,
             key_file: None,
             previous_key: None,

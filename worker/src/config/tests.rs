@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use flotilla_shared::broker::{BrokerKind, Retention};
 use flotilla_shared::config::Problems;
+use flotilla_shared::secret::Secret;
 
 use super::*;
 use crate::namespace::{DeltaType, RecoveryMode};
@@ -290,5 +291,105 @@ fn a_personal_channel_needs_a_namespace_that_exists() {
             single_connection: true,
         };
         assert_eq!(config.client.personal_channel, Some(expected));
+    }
+}
+
+/// The options that take protection away, and what else makes each of them mean something.
+const INSECURE: [(&str, fn(&mut RawConfig)); 4] = [
+    ("client.insecure", |raw| raw.client.insecure = true),
+    ("client.insecure_skip_token_signature_verify", |raw| {
+        raw.client.insecure_skip_token_signature_verify = true;
+    }),
+    ("http_api.insecure", |raw| {
+        raw.http_api.insecure = true;
+        raw.http_api.listen = Some(raw.listen);
+    }),
+    ("http_api.on_client_listener", |raw| {
+        raw.http_api.on_client_listener = true;
+        raw.http_api.key = Some(Secret::new("key"));
+    }),
+];
+
+#[test]
+fn what_is_insecure_is_refused_where_others_can_reach_it_unless_it_is_forced() {
+    for (option, set) in INSECURE {
+        for (address, is_public) in [
+            ("127.0.0.1:8001", false),
+            ("127.1.2.3:8001", false),
+            ("[::1]:8001", false),
+            ("[::ffff:127.0.0.1]:8001", false),
+            ("0.0.0.0:8001", true),
+            ("[::]:8001", true),
+            ("192.0.2.1:8001", true),
+        ] {
+            let found = problems(|raw| {
+                raw.listen = address.parse().unwrap();
+                set(raw);
+            });
+            let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+            let expected: &[&str] = if is_public { &[option] } else { &[] };
+            assert_eq!(keys, expected, "{address}");
+
+            let found = problems(|raw| {
+                raw.listen = address.parse().unwrap();
+                raw.allow_insecure_on_public_address = true;
+                set(raw);
+            });
+            assert_eq!(found, [], "{option} {address}");
+        }
+    }
+}
+
+#[test]
+fn all_that_is_insecure_is_told_at_once() {
+    let found = problems(|raw| {
+        raw.listen = "0.0.0.0:8001".parse().unwrap();
+        raw.client.insecure = true;
+        raw.client.insecure_skip_token_signature_verify = true;
+        raw.http_api.insecure = true;
+        raw.http_api.on_client_listener = true;
+    });
+    let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, INSECURE.map(|(option, _)| option));
+    assert!(found[0].1.contains("`listen`"), "{found:?}");
+}
+
+#[test]
+fn what_is_insecure_is_known_at_the_start() {
+    for (option, set) in INSECURE {
+        let mut problems = Problems::default();
+        let config = Config::resolve(&raw(set), &mut problems);
+        let config = problems.finish(config).unwrap();
+        let keys: Vec<&str> = config.insecure.iter().map(|option| option.key).collect();
+        assert_eq!(keys, [option]);
+    }
+}
+
+#[test]
+fn an_api_that_is_reached_has_a_key_or_says_that_it_needs_none() {
+    let address = Some("127.0.0.1:0".parse().unwrap());
+    let api = |change: fn(&mut RawHttpApi)| {
+        let found = problems(|raw| {
+            raw.http_api.listen = address;
+            change(&mut raw.http_api);
+        });
+        found.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    assert_eq!(api(|_| {}), ["http_api.key"]);
+    assert_eq!(api(|api| api.key = Some(Secret::new("key"))), [""; 0]);
+    assert_eq!(api(|api| api.insecure = true), [""; 0]);
+    assert_eq!(
+        api(|api| {
+            api.insecure = true;
+            api.key = Some(Secret::new("key"));
+        }),
+        ["http_api.insecure"]
+    );
+    for change in [(|api| api.insecure = true) as fn(&mut RawHttpApi), |api| {
+        api.key = Some(Secret::new("key"))
+    }] {
+        let found = problems(|raw| change(&mut raw.http_api));
+        let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+        assert_eq!(keys, ["http_api.listen"]);
     }
 }

@@ -36,6 +36,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
         client: ClientOptions {
             allow_anonymous_connect_without_token: false,
             disallow_anonymous_connection_tokens: false,
+            insecure: false,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
             stale_close_delay: Duration::from_secs(10),

@@ -356,3 +356,41 @@ fn without_a_key_nothing_is_accepted() {
         Err(TokenError::NotConfigured)
     );
 }
+
+#[test]
+fn whoever_takes_any_signature_still_asks_for_the_same_claims() {
+    let open = Verifier::new([], "us".to_owned(), String::new()).taking_any_signature();
+    assert!(open.is_configured() && open.is_ready());
+    let with = |claims: &Value| {
+        let stranger = sign(claims, &Secret::new("not the secret")).expect("signs");
+        open.verify_connection(&stranger, NOW)
+    };
+    let claims = with(&json!({"sub": "42", "aud": "us", "exp": NOW + 1})).expect("is accepted");
+    assert_eq!(claims.user, "42");
+    for (claims, refusal) in [
+        (json!({"aud": "us", "exp": NOW}), TokenError::Expired),
+        (
+            json!({"aud": "us", "nbf": NOW + 1}),
+            TokenError::NotYetValid,
+        ),
+        (json!({"aud": "them"}), TokenError::Claim("aud")),
+        (json!({"aud": "us", "sub": 42}), TokenError::Claim("sub")),
+        (
+            json!({"aud": "us", "channel": "news"}),
+            TokenError::Claim("channel"),
+        ),
+    ] {
+        assert_eq!(with(&claims), Err(refusal), "{claims}");
+    }
+    for garbage in ["", "a.b.c", "no token"] {
+        let found = open.verify_connection(garbage, NOW);
+        assert_eq!(found, Err(TokenError::Malformed), "{garbage:?}");
+    }
+    let unsigned = format!("{}.e30.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#));
+    let found = open.verify_connection(&unsigned, NOW);
+    assert_eq!(
+        found,
+        Err(TokenError::Algorithm),
+        "a token has to look like one"
+    );
+}

@@ -16,6 +16,12 @@ pub struct RawClient {
     pub allow_anonymous_connect_without_token: bool,
     /// Tokens whose `sub` is empty are refused.
     pub disallow_anonymous_connection_tokens: bool,
+    /// For development: clients connect without a token and do everything everywhere, whatever namespaces allow. Tokens
+    /// that are sent are still verified. Only on loopback; see `allow_insecure_on_public_address`.
+    pub insecure: bool,
+    /// For development: what a token says is believed, whoever signed it. Only on loopback; see
+    /// `allow_insecure_on_public_address`.
+    pub insecure_skip_token_signature_verify: bool,
     /// Time between two pings. Zero: no pings.
     #[serde(with = "duration")]
     pub ping_interval: Duration,
@@ -61,6 +67,8 @@ impl Default for RawClient {
             token: TokenOptions::default(),
             allow_anonymous_connect_without_token: false,
             disallow_anonymous_connection_tokens: false,
+            insecure: false,
+            insecure_skip_token_signature_verify: false,
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
             head_timeout: Duration::from_secs(10),
