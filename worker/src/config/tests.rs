@@ -294,8 +294,11 @@ fn a_personal_channel_needs_a_namespace_that_exists() {
     }
 }
 
+/// Changes a configuration.
+type Change = fn(&mut RawConfig);
+
 /// The options that take protection away, and what else makes each of them mean something.
-const INSECURE: [(&str, fn(&mut RawConfig)); 4] = [
+const INSECURE: [(&str, Change); 4] = [
     ("client.insecure", |raw| raw.client.insecure = true),
     ("client.insecure_skip_token_signature_verify", |raw| {
         raw.client.insecure_skip_token_signature_verify = true;
