@@ -4,6 +4,7 @@
 //! ways, unsubscribe, be refused, renew a token, and come back when a worker was killed.
 
 mod back_end;
+mod fossil;
 mod rust_sdk;
 mod scripts;
 mod stage;
