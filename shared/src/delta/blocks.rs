@@ -10,6 +10,10 @@ const BLOCKS_MAX: usize = 1 << 20;
 /// with one hash (made by an attacker) would cost the square of the length.
 const PROBES_MAX: usize = 16;
 
+/// Slots of the table for each block, or up to twice as many. Most lookups find nothing, and an empty
+/// slot says so without a look at the source.
+const SLOTS_PER_BLOCK: usize = 4;
+
 /// The blocks of a source at multiples of their length, by hash.
 ///
 /// A block is named by its number from 1; 0 means none.
@@ -26,7 +30,7 @@ impl<'a> Blocks<'a> {
     pub(super) fn of(source: &'a [u8]) -> Self {
         let (blocks, _) = source.as_chunks();
         let blocks = &blocks[..blocks.len().min(BLOCKS_MAX)];
-        let mut first = vec![0; blocks.len().next_power_of_two()];
+        let mut first = vec![0; (SLOTS_PER_BLOCK * blocks.len()).next_power_of_two()];
         let mut next = vec![0; blocks.len()];
         // Backwards, so that the first of equal blocks is found first: it leaves most to copy
         // after it, and its offset is the shortest to write.
@@ -53,7 +57,7 @@ impl<'a> Blocks<'a> {
     }
 }
 
-/// Where a block belongs in a table of `slots`, a power of two that is no more than 2^20.
+/// Where a block belongs in a table of `slots`, a power of two that is no more than 2^32.
 fn slot(block: &[u8; BLOCK_BYTES], slots: usize) -> usize {
     // Odd numbers without a pattern; the upper half of a product depends on all bits.
     const FIRST: u64 = 0x9e37_79b9_7f4a_7c15;

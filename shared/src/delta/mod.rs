@@ -33,7 +33,7 @@ const CONTINUATIONS_MAX: usize = 3;
 /// - A delta may be longer than its target (by some 20 bytes, if the two have nothing in common):
 ///   then the target itself is what to send.
 /// - Time grows with the two lengths added, whatever the bytes are. Memory is that of the result,
-///   and at most three quarters of `source` while it is made.
+///   and at most two and a quarter times `source` while it is made.
 /// - Lengths and offsets have to fit into 32 bits, because clients read them so.
 pub fn fossil_delta(source: &[u8], target: &[u8]) -> Vec<u8> {
     let mut writer = Writer::new(target);
