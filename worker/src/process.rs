@@ -19,7 +19,7 @@ use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use crate::announce::{Announcement, announce};
-use crate::api::{Api, ApiOptions, ControlBroker, Publisher};
+use crate::api::{Api, ApiOptions, ControlBroker, Methods};
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::listen::listen;
@@ -191,7 +191,7 @@ impl Worker {
             self.broker_metrics.clone(),
             lifecycle.clone(),
         ));
-        let publisher = Publisher {
+        let methods = Methods {
             broker: control,
             namespaces: self.config.namespaces.clone(),
             channel_max_bytes: self.config.channel_max_bytes,
@@ -200,7 +200,7 @@ impl Worker {
         let mut beside = JoinSet::new();
         let calls = self.metrics.api.clone();
         if let Some(api) = self.api {
-            beside.spawn(async { drop(api.serve(publisher, calls).await) });
+            beside.spawn(async { drop(api.serve(methods, calls).await) });
         }
         if let Some(jwks) = self.jwks {
             beside.spawn(jwks.run());

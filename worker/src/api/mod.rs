@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use keys::ApiKeys;
 use methods::Outcome;
-pub(crate) use methods::{ControlBroker, METHODS, Publisher};
+pub(crate) use methods::{ControlBroker, METHODS, Methods};
 
 use crate::metrics::ApiCalls;
 
@@ -82,6 +82,9 @@ impl Failure {
         match self.code {
             102 | 104 => StatusCode::NOT_FOUND,
             106..=108 => StatusCode::BAD_REQUEST,
+            111 => StatusCode::TOO_MANY_REQUESTS,
+            112 => StatusCode::RANGE_NOT_SATISFIABLE,
+            113 => StatusCode::CONFLICT,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -124,7 +127,7 @@ impl From<Result<Outcome, Failure>> for Body {
 
 struct Context {
     keys: Arc<ApiKeys>,
-    publisher: Publisher,
+    methods: Methods,
     calls: ApiCalls,
 }
 
@@ -152,10 +155,10 @@ impl Api {
     ///
     /// # Errors
     /// None: failures to accept are retried.
-    pub(crate) async fn serve(self, publisher: Publisher, calls: ApiCalls) -> io::Result<()> {
+    pub(crate) async fn serve(self, methods: Methods, calls: ApiCalls) -> io::Result<()> {
         let context = Context {
             keys: self.options.keys,
-            publisher,
+            methods,
             calls,
         };
         let routes = Router::new()
@@ -181,7 +184,7 @@ async fn call(
         )
             .into_response();
     }
-    let result = context.publisher.call(&method, &body).await;
+    let result = context.methods.call(&method, &body).await;
     context.calls.called(&method, result.is_ok());
     match result {
         Err(failure) if wants_statuses(&headers) => json(failure.status(), &failure),

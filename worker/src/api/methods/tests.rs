@@ -1,11 +1,15 @@
 //! What the methods answer, and what of it reaches a channel, over the memory broker.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use flotilla_shared::broker::{
     BrokerConnection, BrokerEvent, BrokerEvents, BrokerMetrics, Brokers, MemoryBus,
 };
+use flotilla_shared::broker::{Retention, Topic};
+use flotilla_shared::protocol::types::{Publication, Push};
 use prometheus::Registry;
+use prost::Message as _;
 
 use super::super::Body;
 use super::*;
@@ -14,12 +18,12 @@ use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 const ROOM: u64 = 1;
 
 struct Bench {
-    publisher: Publisher,
+    methods: Methods,
     events: Box<dyn BrokerEvents>,
 }
 
 impl Bench {
-    /// A publisher, and somebody who listens to the channel `room`.
+    /// Methods, and somebody who listens to the channel `room`.
     async fn new() -> Self {
         let metrics = BrokerMetrics::register(&Registry::new()).unwrap();
         let brokers = Brokers::Memory(MemoryBus::default());
@@ -30,20 +34,29 @@ impl Bench {
             publication_data_format: PublicationDataFormat::Binary,
             ..NamespaceOptions::default()
         };
-        let publisher = Publisher {
+        let kept = NamespaceOptions {
+            history: Some(Retention {
+                size: 3,
+                ttl: Duration::from_secs(60),
+                meta_ttl: Duration::from_secs(60),
+            }),
+            publication_data_format: PublicationDataFormat::Binary,
+            ..NamespaceOptions::default()
+        };
+        let methods = Methods {
             broker: Arc::new(OnceLock::from(broker)),
             namespaces: Namespaces::new(
                 NamespaceOptions::default(),
-                HashMap::from([("binary".to_owned(), binary)]),
+                HashMap::from([("binary".to_owned(), binary), ("kept".to_owned(), kept)]),
             ),
             channel_max_bytes: 32,
         };
-        Self { publisher, events }
+        Self { methods, events }
     }
 
     /// The answer as the caller sees it.
     async fn call(&self, method: &str, request: &str) -> String {
-        let result = self.publisher.call(method, request.as_bytes()).await;
+        let result = self.methods.call(method, request.as_bytes()).await;
         serde_json::to_string(&Body::from(result)).unwrap()
     }
 
@@ -111,6 +124,85 @@ async fn binary_data_comes_as_base64() {
     assert!(refused.contains("data: not of the format"), "{refused}");
 }
 
+/// The answer, read.
+async fn read(bench: &Bench, method: &str, request: &str) -> serde_json::Value {
+    serde_json::from_str(&bench.call(method, request).await).unwrap()
+}
+
+#[tokio::test]
+async fn where_there_is_history_a_publication_has_a_place_that_can_be_read_from() {
+    let bench = Bench::new().await;
+    for offset in 1..=4 {
+        let request =
+            format!(r#"{{"channel":"kept:a","data":{{"n": {offset}}},"tags":{{"k":"v"}}}}"#);
+        let answer = read(&bench, "publish", &request).await;
+        assert_eq!(answer["result"]["offset"], offset, "{answer}");
+        assert!(answer["result"]["epoch"].is_string(), "{answer}");
+    }
+    let end = read(&bench, "history", r#"{"channel":"kept:a"}"#).await;
+    assert_eq!(end["result"]["publications"], serde_json::json!([]));
+    assert_eq!(end["result"]["offset"], 4);
+    let epoch = end["result"]["epoch"].as_str().unwrap();
+    let offsets = |answer: &serde_json::Value| -> Vec<u64> {
+        let publications = answer["result"]["publications"].as_array().unwrap();
+        let offsets = publications
+            .iter()
+            .map(|one| one["offset"].as_u64().unwrap());
+        offsets.collect()
+    };
+    let all = read(&bench, "history", r#"{"channel":"kept:a","limit":-1}"#).await;
+    assert_eq!(offsets(&all), [2, 3, 4], "the size is 3");
+    assert_eq!(
+        all["result"]["publications"][0]["data"],
+        serde_json::json!({"n": 2})
+    );
+    assert_eq!(all["result"]["publications"][0]["tags"]["k"], "v");
+    let request =
+        format!(r#"{{"channel":"kept:a","limit":1,"since":{{"offset":2,"epoch":"{epoch}"}}}}"#);
+    assert_eq!(offsets(&read(&bench, "history", &request).await), [3]);
+    let reverse = r#"{"channel":"kept:a","limit":2,"reverse":true}"#;
+    assert_eq!(offsets(&read(&bench, "history", reverse).await), [4, 3]);
+    let other = r#"{"channel":"kept:a","limit":1,"since":{"offset":2,"epoch":"other"}}"#;
+    assert_eq!(read(&bench, "history", other).await["error"]["code"], 112);
+
+    let removed = bench
+        .call("history_remove", r#"{"channel":"kept:a"}"#)
+        .await;
+    assert_eq!(removed, r#"{"result":{}}"#);
+    let all = read(&bench, "history", r#"{"channel":"kept:a","limit":-1}"#).await;
+    assert!(offsets(&all).is_empty());
+    assert_eq!(all["result"]["offset"], 4, "the numbering goes on");
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_and_an_old_version_publish_nothing() {
+    let bench = Bench::new().await;
+    for request in [
+        r#"{"channel":"kept:a","data":1,"idempotency_key":"k","version":5}"#,
+        r#"{"channel":"kept:a","data":1,"idempotency_key":"k"}"#,
+        r#"{"channel":"kept:a","data":1,"version":4}"#,
+    ] {
+        let answer = read(&bench, "publish", request).await;
+        assert_eq!(answer["result"]["offset"], 1, "{request}: {answer}");
+    }
+    let next = r#"{"channel":"kept:a","data":1,"version":6}"#;
+    assert_eq!(read(&bench, "publish", next).await["result"]["offset"], 2);
+    let skipped = r#"{"channel":"kept:a","data":1,"skip_history":true}"#;
+    assert_eq!(bench.call("publish", skipped).await, r#"{"result":{}}"#);
+}
+
+#[tokio::test]
+async fn history_that_is_not_json_comes_as_base64() {
+    let bench = Bench::new().await;
+    let request = r#"{"channel":"kept:a","b64data":"/wA="}"#;
+    read(&bench, "publish", request).await;
+    let all = read(&bench, "history", r#"{"channel":"kept:a","limit":9}"#).await;
+    assert_eq!(
+        all["result"]["publications"],
+        serde_json::json!([{"b64data": "/wA=", "offset": 1}])
+    );
+}
+
 #[tokio::test]
 async fn every_mistake_is_named() {
     let bench = Bench::new().await;
@@ -156,7 +248,10 @@ async fn every_mistake_is_named() {
             .await
             .contains(r#""code":102"#)
     );
-    assert!(bench.call("history", "{}").await.contains(r#""code":108"#));
+    for method in ["history", "history_remove"] {
+        let without = bench.call(method, r#"{"channel":"room"}"#).await;
+        assert!(without.contains(r#""code":108"#), "{method}: {without}");
+    }
     assert!(bench.call("nonsense", "{}").await.contains(r#""code":104"#));
     let once = r#"{"channel":"room","data":1,"idempotency_key":"k"}"#;
     assert!(
@@ -168,7 +263,7 @@ async fn every_mistake_is_named() {
 #[tokio::test]
 async fn without_a_broker_the_caller_may_try_again() {
     let mut bench = Bench::new().await;
-    bench.publisher.broker = ControlBroker::default();
+    bench.methods.broker = ControlBroker::default();
     let answer = bench
         .call("publish", r#"{"channel":"room","data":1}"#)
         .await;
