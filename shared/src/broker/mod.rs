@@ -54,7 +54,7 @@ pub enum Topic {
     Channel(Channel),
     /// The fleet's talk about itself: see [`crate::roster`].
     Roster,
-    /// What is meant for one worker, by its id.
+    /// What is meant for one worker, by its id, which is not empty.
     Worker(String),
 }
 

@@ -3,9 +3,13 @@
 mod nats_server;
 mod outage;
 
+use std::time::Duration;
+
 use anyhow::Result;
 use flotilla_shared::broker::conformance::{self, Peer};
-use flotilla_shared::broker::{BrokerEvent, Brokers, MemoryBus, MemoryLimits, NatsConfig, Topic};
+use flotilla_shared::broker::{
+    BrokerEvent, Brokers, HistoryQuery, MemoryBus, MemoryLimits, NatsConfig, Retention, Topic,
+};
 use flotilla_shared::channel::Channel;
 
 use nats_server::NatsServer;
@@ -49,6 +53,21 @@ macro_rules! promises {
     };
 }
 
+/// Lists the promises about streams for the adapters that keep history.
+macro_rules! promises_of_streams {
+    ($($promise:ident)*) => {
+        mod memory_streams {
+            use super::*;
+            $(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $promise() -> Result<()> {
+                    Ok(conformance::$promise(&Brokers::Memory(MemoryBus::new())).await?)
+                }
+            )*
+        }
+    };
+}
+
 promises! {
     a_cancelled_subscribe_leaves_nothing_behind
     a_payload_that_is_too_large_is_refused
@@ -62,17 +81,75 @@ promises! {
     messages_of_one_publisher_arrive_in_order
     nothing_arrives_after_unsubscribe
     odd_channel_names_are_kept_apart
+    only_the_addressed_worker_receives
     only_what_is_subscribed_to_arrives
     payloads_arrive_byte_for_byte
     the_roster_is_no_channel
 }
 
+promises_of_streams! {
+    a_limit_is_kept
+    a_plain_publication_is_in_no_stream
+    a_position_beyond_the_end_proves_nothing
+    a_removed_history_keeps_its_numbering
+    a_repeated_key_gives_the_first_place
+    a_stream_is_read_page_by_page
+    a_stream_keeps_its_last_publications
+    a_version_that_is_not_newer_is_dropped
+    an_append_that_is_too_large_is_refused
+    every_message_names_the_one_before_it
+    everyone_sees_the_offsets_in_order
+    history_is_read_in_reverse
+    streams_of_odd_channel_names_are_kept_apart
+    untouched_channels_have_an_end
+    what_was_appended_is_read
+    what_was_dropped_is_missed
+}
+
+/// `append` is refused by those, and only by those, that say so beforehand.
 #[tokio::test]
-async fn a_message_that_a_full_memory_queue_missed_is_told() -> Result<()> {
-    let brokers = Brokers::Memory(MemoryBus::with_limits(MemoryLimits {
+async fn an_adapter_without_history_says_so() -> Result<()> {
+    let server = NatsServer::start().await?;
+    for brokers in [server.brokers(), Brokers::Memory(MemoryBus::new())] {
+        let peer = Peer::connect(&brokers).await?;
+        let channel = Channel::parse("history", 255)?;
+        let retention = Retention {
+            size: 1,
+            ttl: Duration::from_secs(60),
+            meta_ttl: Duration::from_secs(60),
+        };
+        let end = peer
+            .broker
+            .history(&channel, retention, HistoryQuery::default())
+            .await;
+        assert_eq!(brokers.keeps_history(), end.is_ok(), "{end:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fresh_memory_bus_is_another_epoch() -> Result<()> {
+    let fresh = || Brokers::Memory(MemoryBus::new());
+    Ok(conformance::a_fresh_broker_is_another_epoch(&fresh(), &fresh()).await?)
+}
+
+#[tokio::test]
+async fn a_full_memory_queue_shows_in_the_stream() -> Result<()> {
+    let brokers = small_memory();
+    Ok(conformance::a_full_queue_shows_in_the_stream(&brokers, 50, 200).await?)
+}
+
+/// A bus whose connections can queue only little.
+fn small_memory() -> Brokers {
+    Brokers::Memory(MemoryBus::with_limits(MemoryLimits {
         queue_bytes: 4096,
         ..MemoryLimits::default()
-    }));
+    }))
+}
+
+#[tokio::test]
+async fn a_message_that_a_full_memory_queue_missed_is_told() -> Result<()> {
+    let brokers = small_memory();
     Ok(conformance::a_missing_message_is_told(&brokers, 50, 200).await?)
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 
-use super::peer::topic;
+use super::peer::{odd_names, topic};
 use super::{Outcome, Peer, Violation, demand};
 use crate::broker::{BATCH_EVENTS_MAX, BrokerEvent, Brokers, Topic};
 
@@ -149,55 +149,58 @@ pub async fn a_publisher_receives_its_own_messages(brokers: &Brokers) -> Outcome
 /// # Errors
 /// If the promise is broken.
 pub async fn odd_channel_names_are_kept_apart(brokers: &Brokers) -> Outcome {
-    let long = "é".repeat(127);
-    let names = [
-        "a",
-        "A",
-        "a.b",
-        "a..b",
-        ".",
-        "..",
-        "*",
-        ">",
-        "a.*",
-        "a.>",
-        "a b",
-        " ",
-        "\t",
-        "a\r\nPUB x 1",
-        "%",
-        "%2E",
-        "a%2Eb",
-        "%252E",
-        "\0",
-        "\u{7f}",
-        "räume:1",
-        "e\u{301}",
-        "\u{e9}",
-        "聊天:42",
-        "🚀",
-        "$SYS",
-        "_INBOX.x",
-        "$private:1",
-        "roster",
-        "user#1,2",
-        "a/b?c=d&e",
-        "\"quoted\"",
-        &long,
-    ];
     let mut listener = Peer::connect(brokers).await?;
     let publisher = Peer::connect(brokers).await?;
-    for (token, name) in (0..).zip(names) {
-        listener.broker.subscribe(&topic(name)?, token).await?;
+    for (token, name) in (0..).zip(odd_names()) {
+        listener.broker.subscribe(&topic(&name)?, token).await?;
     }
-    for (token, name) in (0..).zip(names) {
+    for (token, name) in (0..).zip(odd_names()) {
         publisher
             .broker
-            .publish(&topic(name)?, name.to_owned().into())
+            .publish(&topic(&name)?, name.clone().into())
             .await?;
-        listener.expect(token, name.to_owned()).await?;
+        listener.expect(token, name).await?;
     }
     listener.expect_no_more()
+}
+
+/// Any text can be a worker's id, and what is meant for one worker reaches no other. No channel's name leads there.
+///
+/// # Errors
+/// If the promise is broken.
+pub async fn only_the_addressed_worker_receives(brokers: &Brokers) -> Outcome {
+    let mut worker = Peer::connect(brokers).await?;
+    let publisher = Peer::connect(brokers).await?;
+    for (token, id) in (0..).zip(odd_names()) {
+        worker.broker.subscribe(&Topic::Worker(id), token).await?;
+    }
+    for (token, id) in (0..).zip(odd_names()) {
+        for channel in [
+            id.clone(),
+            format!("worker.{id}"),
+            format!("../worker.{id}"),
+        ] {
+            publisher
+                .broker
+                .publish(&topic(&channel)?, "forged".into())
+                .await?;
+        }
+        publisher
+            .broker
+            .publish(&Topic::Worker(id.clone()), id.clone().into())
+            .await?;
+        worker.expect(token, id).await?;
+    }
+    publisher
+        .broker
+        .publish(&Topic::Worker("another".to_owned()), "stray".into())
+        .await?;
+    publisher
+        .broker
+        .publish(&Topic::Worker("a".to_owned()), "last".into())
+        .await?;
+    worker.expect(0, "last").await?;
+    worker.expect_no_more()
 }
 
 /// A payload is opaque: empty, binary or large, it arrives as it was.

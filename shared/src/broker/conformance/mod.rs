@@ -6,13 +6,16 @@
 
 mod delivery;
 mod ends;
+mod history;
 mod peer;
+mod streams;
 
 pub use delivery::{
     a_publisher_receives_its_own_messages, a_subscription_is_open_once_subscribe_returned,
     batches_are_bounded, everyone_who_subscribes_receives,
     messages_of_one_publisher_arrive_in_order, odd_channel_names_are_kept_apart,
-    only_what_is_subscribed_to_arrives, payloads_arrive_byte_for_byte, the_roster_is_no_channel,
+    only_the_addressed_worker_receives, only_what_is_subscribed_to_arrives,
+    payloads_arrive_byte_for_byte, the_roster_is_no_channel,
 };
 pub use ends::{
     a_cancelled_subscribe_leaves_nothing_behind, a_missing_message_is_told,
@@ -20,7 +23,20 @@ pub use ends::{
     a_token_may_be_used_again_at_once, dropping_either_half_closes_the_connection,
     nothing_arrives_after_unsubscribe,
 };
+pub use history::{
+    a_fresh_broker_is_another_epoch, a_limit_is_kept, a_position_beyond_the_end_proves_nothing,
+    a_removed_history_keeps_its_numbering, a_stream_is_read_page_by_page,
+    a_stream_keeps_its_last_publications, history_is_read_in_reverse,
+    streams_of_odd_channel_names_are_kept_apart, untouched_channels_have_an_end,
+    what_was_appended_is_read, what_was_dropped_is_missed,
+};
 pub use peer::Peer;
+pub use streams::{
+    a_full_queue_shows_in_the_stream, a_plain_publication_is_in_no_stream,
+    a_repeated_key_gives_the_first_place, a_version_that_is_not_newer_is_dropped,
+    an_append_that_is_too_large_is_refused, every_message_names_the_one_before_it,
+    everyone_sees_the_offsets_in_order,
+};
 
 use super::BrokerError;
 

@@ -10,13 +10,21 @@ use tokio::time::timeout;
 
 use super::{Outcome, Violation, demand};
 use crate::broker::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Broker, BrokerConnection, BrokerEvent, BrokerEvents,
-    BrokerMetrics, Brokers, Topic,
+    Append, Appended, BATCH_BYTES_MAX, BATCH_EVENTS_MAX, Broker, BrokerConnection, BrokerEvent,
+    BrokerEvents, BrokerMetrics, Brokers, HistoryPage, HistoryQuery, Retention, Stamp,
+    StreamPosition, Topic,
 };
 use crate::channel::Channel;
 
 /// When to stop waiting for what should come at once: long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the promises keep of a stream.
+pub(super) const RETENTION: Retention = Retention {
+    size: 8,
+    ttl: Duration::from_secs(3600),
+    meta_ttl: Duration::from_secs(7200),
+};
 
 /// One connection and the events it has received.
 pub struct Peer {
@@ -94,6 +102,65 @@ impl Peer {
         })
     }
 
+    /// Waits for the next event, which must be this message of a stream; says where it stands.
+    pub(super) async fn expect_stamped(
+        &mut self,
+        token: u64,
+        payload: impl Into<Bytes>,
+    ) -> Result<Stamp, Violation> {
+        let expected = (token, payload.into());
+        match self.next().await? {
+            BrokerEvent::StreamMessage {
+                token,
+                payload,
+                stamp,
+            } if (token, &payload) == (expected.0, &expected.1) => Ok(stamp),
+            other => {
+                let (token, payload) = expected;
+                let expected = brief(&BrokerEvent::Message { token, payload });
+                let got = brief(&other);
+                let reason = format!("expected, with a place in a stream, {expected}, got {got}");
+                Err(Violation::Broken(reason))
+            }
+        }
+    }
+
+    /// Appends what has to be taken; says where it is.
+    pub(super) async fn append(
+        &self,
+        channel: &Channel,
+        append: Append,
+    ) -> Result<StreamPosition, Violation> {
+        let appended = self.broker.append(channel, RETENTION, append).await?;
+        match appended {
+            Appended::Published(position) => Ok(position),
+            other => Err(Violation::Broken(format!("not published, but {other:?}"))),
+        }
+    }
+
+    /// Reads a stream.
+    pub(super) async fn read(
+        &self,
+        channel: &Channel,
+        query: HistoryQuery,
+    ) -> Result<HistoryPage, Violation> {
+        Ok(self.broker.history(channel, RETENTION, query).await?)
+    }
+
+    /// Reads all that is behind an offset.
+    pub(super) async fn read_since(
+        &self,
+        channel: &Channel,
+        since: u64,
+    ) -> Result<HistoryPage, Violation> {
+        let query = HistoryQuery {
+            limit: usize::MAX,
+            since: Some(since),
+            reverse: false,
+        };
+        self.read(channel, query).await
+    }
+
     /// Waits for two messages of different subscriptions, among which there is no order.
     pub(super) async fn expect_any_order(&mut self, expected: [(u64, &'static str); 2]) -> Outcome {
         let first = self.next().await?;
@@ -129,18 +196,69 @@ impl From<BrokerConnection> for Peer {
     }
 }
 
-/// A channel's topic; names are not limited here.
+/// A channel; names are not limited here.
+pub(super) fn channel(name: &str) -> Result<Channel, Violation> {
+    Channel::parse(name, usize::MAX).map_err(|error| Violation::Broken(error.to_string()))
+}
+
+/// A channel's topic.
 pub(super) fn topic(name: &str) -> Result<Topic, Violation> {
-    let channel = Channel::parse(name, usize::MAX);
-    channel
-        .map(Topic::Channel)
-        .map_err(|error| Violation::Broken(error.to_string()))
+    channel(name).map(Topic::Channel)
+}
+
+/// A publication with neither key nor version.
+pub(super) fn plain(payload: impl Into<Bytes>) -> Append {
+    Append {
+        payload: payload.into(),
+        ..Append::default()
+    }
+}
+
+/// Names that look special to some system or other, and are to be nothing but names.
+pub(super) fn odd_names() -> impl Iterator<Item = String> {
+    let names = [
+        "a",
+        "A",
+        "a.b",
+        "a..b",
+        ".",
+        "..",
+        "*",
+        ">",
+        "a.*",
+        "a.>",
+        "a b",
+        " ",
+        "\t",
+        "a\r\nPUB x 1",
+        "%",
+        "%2E",
+        "a%2Eb",
+        "%252E",
+        "\0",
+        "\u{7f}",
+        "räume:1",
+        "e\u{301}",
+        "\u{e9}",
+        "聊天:42",
+        "🚀",
+        "$SYS",
+        "_INBOX.x",
+        "$private:1",
+        "roster",
+        "user#1,2",
+        "a/b?c=d&e",
+        "\"quoted\"",
+    ];
+    let long = "é".repeat(127);
+    names.into_iter().map(str::to_owned).chain([long])
 }
 
 /// An event without the bulk of its payload.
 fn brief(event: &BrokerEvent) -> String {
     match event {
-        BrokerEvent::Message { token, payload } => {
+        BrokerEvent::Message { token, payload }
+        | BrokerEvent::StreamMessage { token, payload, .. } => {
             let start = String::from_utf8_lossy(payload.get(..40).unwrap_or(payload));
             format!("message {start:?} ({} B) for token {token}", payload.len())
         }

@@ -39,13 +39,16 @@ impl Subjects {
         }
     }
 
-    /// The subject of a topic. A channel name of up to 300 bytes always has one.
+    /// The subject of a topic. A name of 1 to 300 bytes always has one.
     pub(super) fn topic(&self, topic: &Topic) -> Result<Subject, BrokerError> {
         let (kind, name) = match topic {
             Topic::Roster => return Ok(format!("{}.roster", self.prefix).into()),
             Topic::Channel(channel) => (".ch.", channel.as_str()),
             Topic::Worker(id) => (".worker.", id.as_str()),
         };
+        if name.is_empty() {
+            return Err(BrokerError::Refused("the name is empty".to_owned()));
+        }
         let mut subject = String::with_capacity(self.prefix.len() + kind.len() + name.len());
         subject.push_str(&self.prefix);
         subject.push_str(kind);
@@ -91,18 +94,22 @@ mod tests {
     use super::*;
     use crate::channel::Channel;
 
+    fn spell(topic: &Topic) -> String {
+        let subjects = Subjects::new("flotilla").unwrap();
+        subjects.topic(topic).unwrap().into_string()
+    }
+
     fn subject(channel: &str) -> String {
-        let topic = Topic::Channel(Channel::parse(channel, usize::MAX).unwrap());
-        Subjects::new("flotilla")
-            .unwrap()
-            .topic(&topic)
-            .unwrap()
-            .into_string()
+        let channel = Channel::parse(channel, usize::MAX).unwrap();
+        spell(&Topic::Channel(channel))
+    }
+
+    fn inbox(worker: &str) -> String {
+        spell(&Topic::Worker(worker.to_owned()))
     }
 
     /// Undoes the encoding: only what has an inverse is injective.
-    fn decode(subject: &str) -> String {
-        let token = subject.strip_prefix("flotilla.ch.").unwrap();
+    fn decode(token: &str) -> String {
         let mut bytes = Vec::new();
         let mut rest = token.as_bytes().iter();
         while let Some(&byte) = rest.next() {
@@ -126,10 +133,13 @@ mod tests {
     proptest! {
         #[test]
         fn every_name_becomes_one_token_that_leads_back_to_it(name in "(?s).{1,75}") {
-            let subject = subject(&name);
-            prop_assert!(is_one_token(subject.strip_prefix("flotilla.ch.").unwrap()));
-            prop_assert!(Subject::from(subject.as_str()).is_valid());
-            prop_assert_eq!(decode(&subject), name);
+            let subjects = [("flotilla.ch.", subject(&name)), ("flotilla.worker.", inbox(&name))];
+            for (beginning, subject) in subjects {
+                let token = subject.strip_prefix(beginning).unwrap();
+                prop_assert!(is_one_token(token));
+                prop_assert!(Subject::from(subject.as_str()).is_valid());
+                prop_assert_eq!(decode(token), name.clone());
+            }
         }
 
         #[test]
@@ -138,6 +148,7 @@ mod tests {
             other in "[.*>% 25EA]{1,6}",
         ) {
             prop_assert_eq!(subject(&one) == subject(&other), one == other);
+            prop_assert_eq!(inbox(&one) == inbox(&other), one == other);
         }
     }
 
@@ -147,6 +158,7 @@ mod tests {
             subject("$chat:room-42#7,8"),
             "flotilla.ch.$chat:room-42#7,8"
         );
+        assert_eq!(inbox("worker-1"), "flotilla.worker.worker-1");
         assert_eq!(
             subject("a.b *>%é\n"),
             "flotilla.ch.a%2Eb%20%2A%3E%25%C3%A9%0A"
@@ -154,14 +166,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_at_the_default_limit_always_fits_and_an_endless_one_is_refused() {
+    fn a_name_at_the_default_limit_always_fits_and_an_endless_or_empty_one_is_refused() {
         let subjects = Subjects::new(&"p".repeat(64)).unwrap();
         let topic = |bytes| Topic::Channel(Channel::parse(&".".repeat(bytes), 4096).unwrap());
         assert!(subjects.topic(&topic(300)).is_ok());
-        assert!(matches!(
-            subjects.topic(&topic(1024)),
-            Err(BrokerError::Refused(_))
-        ));
+        for bad in [topic(1024), Topic::Worker(String::new())] {
+            let refused = subjects.topic(&bad);
+            assert!(matches!(refused, Err(BrokerError::Refused(_))), "{bad:?}");
+        }
     }
 
     #[test]
