@@ -1,4 +1,4 @@
-//! How many clients there may be, and whether new ones are still taken.
+//! How many clients and requests there may be, and whether new clients are still taken.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,21 @@ use crate::error::Refusal;
 /// Who may come in.
 pub(crate) struct Admission {
     handshakes: Semaphore,
+    errands: Semaphore,
     connections: Arc<Semaphore>,
     closed: AtomicBool,
 }
 
 impl Admission {
-    /// At most so many clients that have not been answered yet, and so many that have been upgraded.
-    pub(crate) fn new(handshakes_max: usize, connections_max: u64) -> Self {
-        let most = usize::try_from(connections_max).unwrap_or(usize::MAX);
+    /// At most so many clients that have not been answered yet, so many short requests that workers
+    /// are answering, and so many connections.
+    pub(crate) fn new(handshakes_max: usize, requests_max: usize, connections_max: u64) -> Self {
+        let permits = |most: usize| Semaphore::new(most.min(Semaphore::MAX_PERMITS));
+        let connections = usize::try_from(connections_max).unwrap_or(usize::MAX);
         Self {
-            handshakes: Semaphore::new(handshakes_max.min(Semaphore::MAX_PERMITS)),
-            connections: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            handshakes: permits(handshakes_max),
+            errands: permits(requests_max),
+            connections: Arc::new(permits(connections)),
             closed: AtomicBool::new(false),
         }
     }
@@ -35,9 +39,20 @@ impl Admission {
         self.handshakes.try_acquire().map_err(|_| Refusal::Capacity)
     }
 
+    /// A place for a short request, until it is answered. Also when nobody is taken any more: it may
+    /// be that of a client that is still here.
+    pub(crate) fn errand(&self) -> Result<SemaphorePermit<'_>, Refusal> {
+        self.errands.try_acquire().map_err(|_| Refusal::Busy)
+    }
+
+    /// Whether nobody is taken any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// A place for a connection, until it ends.
     pub(crate) fn connection(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        if self.closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Refusal::Draining);
         }
         self.connections
@@ -53,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_place_is_free_again_once_it_is_left() {
-        let admission = Admission::new(1, 1);
+        let admission = Admission::new(1, 1, 1);
         let place = admission.connection().unwrap();
         assert!(matches!(admission.connection(), Err(Refusal::Capacity)));
         drop(place);
@@ -62,12 +77,17 @@ mod tests {
         assert!(matches!(admission.handshake(), Err(Refusal::Capacity)));
         drop(place);
         assert!(admission.handshake().is_ok());
+        let place = admission.errand().unwrap();
+        assert!(matches!(admission.errand(), Err(Refusal::Busy)));
+        drop(place);
+        assert!(admission.errand().is_ok());
     }
 
     #[test]
     fn nobody_is_taken_once_it_is_closed() {
-        let admission = Admission::new(1, 1);
+        let admission = Admission::new(1, 1, 1);
         admission.close();
         assert!(matches!(admission.connection(), Err(Refusal::Draining)));
+        assert!(admission.errand().is_ok());
     }
 }

@@ -1,10 +1,10 @@
-//! Why a request is not upgraded: the only mapping of such failures to an HTTP status, to what the
+//! Why a client does not get what it asks for: the only mapping of such failures to an HTTP status, to what the
 //! client may read, and to a metric label.
 
 use std::borrow::Cow;
 
 use flotilla_shared::auth::TokenError;
-use flotilla_shared::http::{HeadError, Header, refusal};
+use flotilla_shared::http::{BodyError, HeadError, Header, refusal};
 use flotilla_shared::websocket::{UpgradeError, close_frame};
 use thiserror::Error;
 
@@ -15,7 +15,7 @@ const TRY_AGAIN_LATER: u16 = 1013;
 /// together do not come back together.
 const RETRY_AFTER_SECONDS: std::ops::RangeInclusive<u32> = 1..=5;
 
-/// Why a request is not upgraded.
+/// Why a client does not get what it asks for.
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
     /// Not HTTP, or too much of it.
@@ -24,12 +24,21 @@ pub(crate) enum Refusal {
     /// Not a valid WebSocket handshake.
     #[error(transparent)]
     Upgrade(#[from] UpgradeError),
-    /// The head did not arrive in time.
+    /// Its body is not acceptable.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// Something came behind a request for an answer that goes on.
+    #[error("nothing may follow this request on its connection")]
+    Pipelined,
+    /// The request did not arrive in time.
     #[error("the request took too long")]
     Timeout,
-    /// Not the path of the WebSocket endpoint.
+    /// Not the path of an endpoint.
     #[error("nothing is here")]
     NotFound,
+    /// Not a method that the endpoint takes; those that it does.
+    #[error("the method is not allowed here")]
+    Method(&'static str),
     /// The web page that asks is not allowed to.
     #[error("header Origin names an origin that may not connect")]
     Origin,
@@ -45,12 +54,21 @@ pub(crate) enum Refusal {
     /// The gateway has as many connections as it may have.
     #[error("too many connections")]
     Capacity,
+    /// As many short requests are on their way as may be.
+    #[error("too many requests at the moment")]
+    Busy,
     /// The gateway is leaving.
     #[error("the gateway is shutting down")]
     Draining,
-    /// No worker takes the connection.
+    /// No worker takes the client.
     #[error("no worker is available")]
     NoWorker,
+    /// The worker got a short request and did not answer it; whether in time or at all.
+    #[error("the worker did not answer")]
+    NoAnswer {
+        /// There was no answer in time.
+        is_timeout: bool,
+    },
     /// The worker refused the client; its answer, as it came.
     #[error("refused by the worker")]
     Worker(Vec<u8>),
@@ -71,11 +89,12 @@ pub(crate) enum RefusalKind {
     Capacity,
     Draining,
     NoWorker,
+    NoAnswer,
     RefusedByWorker,
 }
 
 impl RefusalKind {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::UpgradeUnsupported,
         Self::Timeout,
@@ -88,6 +107,7 @@ impl RefusalKind {
         Self::Capacity,
         Self::Draining,
         Self::NoWorker,
+        Self::NoAnswer,
         Self::RefusedByWorker,
     ];
 
@@ -105,6 +125,7 @@ impl RefusalKind {
             Self::Capacity => "capacity",
             Self::Draining => "draining",
             Self::NoWorker => "no_worker",
+            Self::NoAnswer => "no_answer",
             Self::RefusedByWorker => "refused_by_worker",
         }
     }
@@ -124,7 +145,11 @@ impl Refusal {
     pub(crate) fn kind(&self) -> RefusalKind {
         match self {
             Self::Upgrade(error) if error.status() == 426 => RefusalKind::UpgradeUnsupported,
-            Self::Head(_) | Self::Upgrade(_) => RefusalKind::BadRequest,
+            Self::Head(_)
+            | Self::Upgrade(_)
+            | Self::Body(_)
+            | Self::Pipelined
+            | Self::Method(_) => RefusalKind::BadRequest,
             Self::Timeout => RefusalKind::Timeout,
             Self::NotFound => RefusalKind::NotFound,
             Self::Origin => RefusalKind::Origin,
@@ -132,9 +157,10 @@ impl Refusal {
             Self::KeyUnknown => RefusalKind::AuthUnavailable,
             Self::Token(TokenError::Expired) => RefusalKind::AuthExpired,
             Self::Token(_) => RefusalKind::AuthInvalid,
-            Self::Capacity => RefusalKind::Capacity,
+            Self::Capacity | Self::Busy => RefusalKind::Capacity,
             Self::Draining => RefusalKind::Draining,
             Self::NoWorker => RefusalKind::NoWorker,
+            Self::NoAnswer { .. } => RefusalKind::NoAnswer,
             Self::Worker(_) => RefusalKind::RefusedByWorker,
         }
     }
@@ -143,24 +169,32 @@ impl Refusal {
     pub(crate) fn is_overload(&self) -> bool {
         matches!(
             self,
-            Self::KeyUnknown | Self::Capacity | Self::Draining | Self::NoWorker
+            Self::KeyUnknown | Self::Capacity | Self::Busy | Self::Draining | Self::NoWorker
         )
     }
 
-    /// The whole HTTP answer.
-    pub(crate) fn response(&self) -> Cow<'_, [u8]> {
-        let answer = |status, extra: &[Header]| refusal(status, &self.to_string(), extra);
+    /// The whole HTTP answer, with what lets the page that asks read it.
+    pub(crate) fn response(&self, cors: &[Header]) -> Cow<'_, [u8]> {
+        let answer = |status, extra: &[Header]| {
+            let extra = [extra, cors].concat();
+            refusal(status, &self.to_string(), &extra)
+        };
         let challenge = |error: &str| [("WWW-Authenticate", format!("Bearer{error}"))];
         let response = match self {
             Self::Head(error) => answer(error.status(), &[]),
             Self::Upgrade(error) => error.response(),
+            Self::Body(error) => answer(error.status(), &[]),
+            Self::Pipelined => answer(400, &[]),
             Self::Timeout => answer(408, &[]),
             Self::NotFound => answer(404, &[]),
+            Self::Method(allowed) => answer(405, &[("Allow", (*allowed).to_owned())]),
             Self::Origin => answer(403, &[]),
             // RFC 6750 §3.
             Self::TokenMissing => answer(401, &challenge("")),
             Self::Token(_) => answer(401, &challenge(" error=\"invalid_token\"")),
-            Self::KeyUnknown | Self::Capacity | Self::Draining | Self::NoWorker => {
+            Self::NoAnswer { is_timeout: true } => answer(504, &[]),
+            Self::NoAnswer { is_timeout: false } => answer(502, &[]),
+            Self::KeyUnknown | Self::Capacity | Self::Busy | Self::Draining | Self::NoWorker => {
                 let seconds = rand::random_range(RETRY_AFTER_SECONDS);
                 answer(503, &[("Retry-After", seconds.to_string())])
             }
@@ -182,7 +216,7 @@ mod tests {
 
     fn check(refusal: impl Into<Refusal>, status: u16, kind: RefusalKind, text: &str) {
         let refusal = refusal.into();
-        let response = String::from_utf8(refusal.response().into_owned()).unwrap();
+        let response = String::from_utf8(refusal.response(&[]).into_owned()).unwrap();
         assert!(
             response.starts_with(&format!("HTTP/1.1 {status} ")),
             "{response}"
@@ -228,6 +262,23 @@ mod tests {
             Kind::Capacity,
             "too many connections",
         );
+        check(
+            Refusal::Busy,
+            503,
+            Kind::Capacity,
+            "too many requests at the moment",
+        );
+        let silent = "the worker did not answer";
+        for (is_timeout, status) in [(true, 504), (false, 502)] {
+            let refusal = Refusal::NoAnswer { is_timeout };
+            check(refusal, status, Kind::NoAnswer, silent);
+        }
+        let long = "the request body is too long";
+        check(BodyError::TooLong, 413, Kind::BadRequest, long);
+        let follows = "nothing may follow this request on its connection";
+        check(Refusal::Pipelined, 400, Kind::BadRequest, follows);
+        let method = "the method is not allowed here";
+        check(Refusal::Method("POST"), 405, Kind::BadRequest, method);
         check(
             Refusal::Draining,
             503,
@@ -283,11 +334,12 @@ mod tests {
         for refusal in [
             Refusal::from(TokenError::UnknownKey),
             Refusal::Capacity,
+            Refusal::Busy,
             Refusal::Draining,
             Refusal::NoWorker,
         ] {
             assert!(refusal.is_overload());
-            let response = String::from_utf8(refusal.response().into_owned()).unwrap();
+            let response = String::from_utf8(refusal.response(&[]).into_owned()).unwrap();
             let (_, after) = response.split_once("\r\nRetry-After: ").unwrap();
             let seconds: u32 = after.split_once("\r\n").unwrap().0.parse().unwrap();
             assert!(RETRY_AFTER_SECONDS.contains(&seconds));
@@ -296,8 +348,19 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_is_refused_may_read_why() {
+        let cors = [("Vary", "Origin".to_owned())];
+        let response = Refusal::Method("POST").response(&cors).into_owned();
+        let response = String::from_utf8(response).unwrap();
+        assert!(
+            response.contains("\r\nAllow: POST\r\nVary: Origin\r\n"),
+            "{response}"
+        );
+    }
+
+    #[test]
     fn a_workers_answer_is_passed_on_as_it_came() {
         let answer = b"HTTP/1.1 418 \r\n\r\n".to_vec();
-        assert_eq!(&*Refusal::Worker(answer.clone()).response(), answer);
+        assert_eq!(&*Refusal::Worker(answer.clone()).response(&[]), answer);
     }
 }

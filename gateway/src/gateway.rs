@@ -153,11 +153,21 @@ impl Gateway {
             admin = %self.admin_addr(),
             "listening"
         );
+        if self.config.edge.endpoints.api {
+            tracing::warn!(
+                "http_api.forward is on: the server API is served to whoever can connect here and \
+                 has a key, or to anybody if workers ask for none; for development only"
+            );
+        }
         let (connections_max, plan) = (self.config.connections_cap(), self.config.drain);
         self.metrics.limit_connections(connections_max);
         let pool = self.pool;
         let edge = Arc::new(Edge {
-            admission: Admission::new(self.config.handshakes_max, connections_max),
+            admission: Admission::new(
+                self.config.handshakes_max,
+                self.config.requests_max,
+                connections_max,
+            ),
             pool: pool.clone(),
             connections: Arc::default(),
             metrics: self.metrics,

@@ -7,7 +7,6 @@
 
 use flotilla_shared::auth::{ConnectionClaims, TokenError, Verifier};
 use flotilla_shared::http::RequestHead;
-use flotilla_shared::websocket::Upgrade;
 
 use crate::error::Refusal;
 use crate::fields;
@@ -66,18 +65,19 @@ impl Verdict {
 
 impl Identity {
     /// The claims of the token that the client presents, if it presents one. `now` is in seconds
-    /// since the Unix epoch; `count` is told how the verification ended.
+    /// since the Unix epoch, `protocols` are the subprotocols that it offers; `count` is told how the
+    /// verification ended.
     pub(crate) fn identify(
         &self,
         head: &RequestHead,
-        upgrade: &Upgrade,
+        protocols: &[String],
         now: u64,
         count: impl FnOnce(Verdict),
     ) -> Result<Option<ConnectionClaims>, Refusal> {
         let token = self
             .verifier
             .is_configured()
-            .then(|| self.token(head, upgrade))
+            .then(|| self.token(head, protocols))
             .flatten();
         match token {
             None if self.is_required => Err(Refusal::TokenMissing),
@@ -90,10 +90,10 @@ impl Identity {
         }
     }
 
-    fn token<'a>(&self, head: &'a RequestHead, upgrade: &'a Upgrade) -> Option<&'a str> {
+    fn token<'a>(&self, head: &'a RequestHead, protocols: &'a [String]) -> Option<&'a str> {
         let authorization = || self.authorization.then(|| bearer(head)).flatten();
         let subprotocol = || {
-            let mut offered = upgrade.protocols.iter().filter(|_| self.subprotocol);
+            let mut offered = protocols.iter().filter(|_| self.subprotocol);
             offered.find_map(|protocol| protocol.strip_prefix(BEARER_PROTOCOL))
         };
         let cookie = || fields::cookie(head, self.cookie_name.as_deref()?);
@@ -163,11 +163,11 @@ mod tests {
         );
         let (head, _) = parse_head(text.as_bytes()).unwrap().unwrap();
         let upgrade = upgrade(&head).unwrap();
-        let claims = identity.identify(&head, &upgrade, NOW, |_| {});
+        let claims = identity.identify(&head, &upgrade.protocols, NOW, |_| {});
         claims
             .map(|claims| claims.map(|claims| claims.user))
             .map_err(|refusal| {
-                let response = refusal.response();
+                let response = refusal.response(&[]);
                 std::str::from_utf8(&response[9..12])
                     .unwrap()
                     .parse()

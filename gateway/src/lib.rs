@@ -13,6 +13,7 @@ pub mod cli;
 pub mod config;
 mod drain;
 mod edge;
+mod endpoint;
 mod error;
 mod fields;
 mod gateway;

@@ -18,11 +18,12 @@ use flotilla_shared::limits::connections_cap;
 use flotilla_shared::telemetry::LogOptions;
 
 pub use raw::{
-    IdentityMode, OverloadResponse, RawConfig, RawDrain, RawHealthCheck, RawIdentity, RawPool,
-    RawTls,
+    IdentityMode, OverloadResponse, RawClient, RawConfig, RawDrain, RawHealthCheck, RawHttpApi,
+    RawIdentity, RawPool, RawSwitch, RawTls,
 };
 
 use crate::drain::DrainPlan;
+use crate::endpoint::{Endpoints, Transport};
 use crate::health::HealthCheck;
 use crate::identify::Identity;
 use crate::relay::Timeouts;
@@ -35,13 +36,14 @@ const FILES_PER_CONNECTION: u64 = 2;
 
 /// Headers of a handshake that the gateway writes itself, or that are between two neighbours only
 /// (RFC 9110 §7.6.1).
-const NEVER_FORWARDED: [&str; 17] = [
+const NEVER_FORWARDED: [&str; 18] = [
     "host",
     "origin",
     "user-agent",
     "connection",
     "upgrade",
     "keep-alive",
+    "expect",
     "te",
     "trailer",
     "transfer-encoding",
@@ -74,6 +76,7 @@ pub struct Config {
     pub(crate) pool: PoolConfig,
     pub(crate) connections_max: u64,
     pub(crate) handshakes_max: usize,
+    pub(crate) requests_max: usize,
     pub(crate) drain: DrainPlan,
 }
 
@@ -91,13 +94,18 @@ pub struct TlsConfig {
 /// What happens to a request.
 #[derive(Debug)]
 pub(crate) struct EdgeConfig {
-    pub(crate) path: String,
+    pub(crate) endpoints: Endpoints,
+    /// Longest body of a client's request.
+    pub(crate) body_max_bytes: usize,
+    /// Longest body of a call of the server API.
+    pub(crate) api_body_max_bytes: usize,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) identity: Identity,
     pub(crate) passport_keys: Option<PassportKeys>,
     pub(crate) sticky: Vec<StickyKey>,
     pub(crate) forward_headers: Vec<String>,
     pub(crate) head_timeout: Duration,
+    pub(crate) keepalive_timeout: Duration,
     pub(crate) overload_response: OverloadResponse,
     pub(crate) tries: usize,
     pub(crate) upstream: UpstreamLimits,
@@ -120,15 +128,7 @@ impl Config {
         check_limits(raw, problems);
         check_pool(&raw.pool, problems);
         raw.log.check("log", problems);
-        if !raw.path.starts_with('/') || !raw.path.bytes().all(|byte| byte.is_ascii_graphic()) {
-            problems.add(
-                "path",
-                "has to begin with a slash, and be as it appears in a request",
-            );
-        }
-        if raw.path.contains(['?', '#']) {
-            problems.add("path", "has neither query nor fragment");
-        }
+        check_endpoints(raw, problems);
         for (at, entry) in raw.allowed_origins.iter().enumerate() {
             if let Some(problem) = origin_entry_problem(entry) {
                 problems.add(&format!("allowed_origins.{at}"), problem);
@@ -165,6 +165,7 @@ impl Config {
             },
             connections_max: raw.connections_max,
             handshakes_max: raw.handshakes_max,
+            requests_max: raw.requests_max,
             drain: DrainPlan {
                 lame_duck: raw.drain.lame_duck.min(raw.drain.timeout / 2),
             },
@@ -205,7 +206,9 @@ fn resolve_edge(raw: &RawConfig, problems: &mut Problems) -> EdgeConfig {
         sticky.extend(problems.check(&format!("sticky.{at}"), rule.parse::<StickyKey>()));
     }
     EdgeConfig {
-        path: raw.path.clone(),
+        endpoints: endpoints(raw),
+        body_max_bytes: raw.client.message_size_limit,
+        api_body_max_bytes: raw.http_api.body_size_limit,
         allowed_origins: raw.allowed_origins.clone(),
         identity: Identity {
             verifier,
@@ -219,16 +222,72 @@ fn resolve_edge(raw: &RawConfig, problems: &mut Problems) -> EdgeConfig {
         sticky,
         forward_headers: raw.forward_headers.clone(),
         head_timeout: raw.head_timeout,
+        keepalive_timeout: raw.keepalive_timeout,
         overload_response: raw.overload_response,
         tries: raw.pool.tries,
         upstream: UpstreamLimits {
             connect_timeout: raw.pool.connect_timeout,
             handshake_timeout: raw.pool.handshake_timeout,
+            request_timeout: raw.request_timeout,
         },
         relay: Timeouts {
             write: raw.write_timeout,
             close: raw.close_timeout,
         },
+    }
+}
+
+fn endpoints(raw: &RawConfig) -> Endpoints {
+    let transports = [
+        (raw.sse, Transport::Sse),
+        (raw.http_stream, Transport::HttpStream),
+        (raw.uni_websocket, Transport::UniWebSocket),
+        (raw.uni_sse, Transport::UniSse),
+        (raw.uni_http_stream, Transport::UniHttpStream),
+    ];
+    let on = transports.iter().filter(|(switch, _)| switch.enabled);
+    Endpoints {
+        websocket_path: raw.path.clone(),
+        transports: on.map(|(_, transport)| *transport).collect(),
+        emulation: raw.emulation.enabled,
+        api: raw.http_api.forward,
+    }
+}
+
+fn check_endpoints(raw: &RawConfig, problems: &mut Problems) {
+    if !raw.path.starts_with('/') || !raw.path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        problems.add(
+            "path",
+            "has to begin with a slash, and be as it appears in a request",
+        );
+    }
+    if raw.path.contains(['?', '#']) {
+        problems.add("path", "has neither query nor fragment");
+    }
+    let besides = Endpoints {
+        websocket_path: String::new(),
+        ..endpoints(raw)
+    };
+    if besides.at(&raw.path).is_some() {
+        problems.add("path", "is that of another endpoint which is on");
+    }
+    let emulated = [("sse", raw.sse), ("http_stream", raw.http_stream)];
+    for (key, switch) in emulated {
+        if switch.enabled && !raw.emulation.enabled {
+            problems.add(
+                &format!("{key}.enabled"),
+                "needs emulation.enabled: its clients could not send anything",
+            );
+        }
+    }
+    let listeners = [Some(raw.listen), raw.tls.listen];
+    let is_public = listeners.iter().flatten().any(|at| !at.ip().is_loopback());
+    if raw.http_api.forward && is_public && !raw.http_api.forward_insecure_public {
+        problems.add(
+            "http_api.forward",
+            "is for development, where only this host can connect: whoever has a key of the server \
+             API can do everything. http_api.forward_insecure_public = true insists",
+        );
     }
 }
 
@@ -252,14 +311,28 @@ fn resolve_tls(raw: &RawTls, problems: &mut Problems) -> Option<TlsConfig> {
 }
 
 fn check_limits(raw: &RawConfig, problems: &mut Problems) {
-    if raw.connections_max == 0 {
-        problems.add("connections_max", "must not be zero");
-    }
-    if raw.handshakes_max == 0 {
-        problems.add("handshakes_max", "must not be zero");
+    let counts = [
+        ("connections_max", raw.connections_max == 0),
+        ("handshakes_max", raw.handshakes_max == 0),
+        ("requests_max", raw.requests_max == 0),
+        (
+            "client.message_size_limit",
+            raw.client.message_size_limit == 0,
+        ),
+        (
+            "http_api.body_size_limit",
+            raw.http_api.body_size_limit == 0,
+        ),
+    ];
+    for (key, is_zero) in counts {
+        if is_zero {
+            problems.add(key, "must not be zero");
+        }
     }
     let durations = [
         ("head_timeout", raw.head_timeout),
+        ("request_timeout", raw.request_timeout),
+        ("keepalive_timeout", raw.keepalive_timeout),
         ("write_timeout", raw.write_timeout),
         ("close_timeout", raw.close_timeout),
         ("pool.connect_timeout", raw.pool.connect_timeout),
@@ -371,6 +444,40 @@ mod tests {
             "tls",
         ];
         assert_eq!(keys, expected, "{told}");
+    }
+
+    #[test]
+    fn the_server_api_is_not_put_before_the_public_by_accident() {
+        let forward = |change: &dyn Fn(&mut RawConfig)| {
+            problems(|raw| {
+                raw.http_api.forward = true;
+                change(raw);
+            })
+        };
+        let public = SocketAddr::from(([0, 0, 0, 0], 8000));
+        assert_eq!(forward(&|_| {}), "");
+        let refused = "http_api.forward: is for development";
+        assert!(forward(&|raw| raw.listen = public).starts_with(refused));
+        assert!(forward(&|raw| raw.tls.listen = Some(public)).contains(refused));
+        let insisted = forward(&|raw| {
+            raw.listen = public;
+            raw.http_api.forward_insecure_public = true;
+        });
+        assert_eq!(insisted, "");
+    }
+
+    #[test]
+    fn endpoints_do_not_get_in_each_others_way() {
+        let told = problems(|raw| raw.path = "/emulation".to_owned());
+        assert_eq!(told.trim(), "path: is that of another endpoint which is on");
+        let told = problems(|raw| {
+            raw.path = "/connection/sse".to_owned();
+            raw.sse.enabled = false;
+        });
+        assert_eq!(told, "");
+        let told = problems(|raw| raw.emulation.enabled = false);
+        assert!(told.starts_with("sse.enabled: needs emulation"), "{told}");
+        assert!(told.contains("\nhttp_stream.enabled: needs"), "{told}");
     }
 
     #[test]

@@ -26,6 +26,22 @@ pub struct RawConfig {
     /// Pages that may connect besides those of the gateway's own host: origins such as
     /// `https://example.com` or `https://*.example.com`, or `*`.
     pub allowed_origins: Vec<String>,
+    /// The fallback for networks without WebSocket: server-sent events. Needs `emulation`.
+    pub sse: RawSwitch,
+    /// The fallback for networks without WebSocket: an answer that goes on. Needs `emulation`.
+    pub http_stream: RawSwitch,
+    /// Where clients of the two post their commands.
+    pub emulation: RawSwitch,
+    /// A WebSocket from the server only.
+    pub uni_websocket: RawSwitch,
+    /// Server-sent events only.
+    pub uni_sse: RawSwitch,
+    /// An answer that goes on, only.
+    pub uni_http_stream: RawSwitch,
+    /// What clients may send.
+    pub client: RawClient,
+    /// The server API of the workers, for development.
+    pub http_api: RawHttpApi,
     /// How clients are identified.
     pub identity: RawIdentity,
     /// What passports are signed with. Without a key, workers are told nothing about the client.
@@ -44,9 +60,18 @@ pub struct RawConfig {
     pub connections_max: u64,
     /// Most clients that have not been answered yet.
     pub handshakes_max: usize,
-    /// Time a client has to send its request head.
+    /// Most short requests (`emulation`, `http_api`) that workers are answering.
+    pub requests_max: usize,
+    /// Time a client has to send its request head, and again for the body.
     #[serde(with = "duration")]
     pub head_timeout: Duration,
+    /// Time a worker has to answer a short request.
+    #[serde(with = "duration")]
+    pub request_timeout: Duration,
+    /// How long a client's connection is kept open for its next short request. Longer than workers
+    /// wait between pings, so that the answer to a ping does not need a connection of its own.
+    #[serde(with = "duration")]
+    pub keepalive_timeout: Duration,
     /// A connection one of whose sockets takes nothing for this long, although something waits, is
     /// ended.
     #[serde(with = "duration")]
@@ -70,6 +95,14 @@ impl Default for RawConfig {
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 9100)),
             path: websocket::PATH.to_owned(),
             allowed_origins: Vec::new(),
+            sse: RawSwitch { enabled: true },
+            http_stream: RawSwitch { enabled: true },
+            emulation: RawSwitch { enabled: true },
+            uni_websocket: RawSwitch { enabled: false },
+            uni_sse: RawSwitch { enabled: false },
+            uni_http_stream: RawSwitch { enabled: false },
+            client: RawClient::default(),
+            http_api: RawHttpApi::default(),
             identity: RawIdentity::default(),
             passport: PassportOptions::default(),
             pool: RawPool::default(),
@@ -78,7 +111,10 @@ impl Default for RawConfig {
             broker: BrokerOptions::default(),
             connections_max: 100_000,
             handshakes_max: 8192,
+            requests_max: 1024,
             head_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(10),
+            keepalive_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             close_timeout: Duration::from_secs(5),
             overload_response: OverloadResponse::default(),
@@ -97,6 +133,54 @@ pub enum OverloadResponse {
     Http,
     /// The upgrade, then a Close frame with code 1013, which a page can see.
     Websocket,
+}
+
+/// Whether an endpoint is there.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSwitch {
+    /// Whether it is. Workers have to have it too.
+    pub enabled: bool,
+}
+
+/// Options named `client.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawClient {
+    /// Longest request body of the HTTP fallback, in bytes. Frames of WebSockets are the workers'
+    /// business.
+    pub message_size_limit: usize,
+}
+
+impl Default for RawClient {
+    fn default() -> Self {
+        Self {
+            message_size_limit: 64 * 1024,
+        }
+    }
+}
+
+/// Options named `http_api.*`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawHttpApi {
+    /// Pass requests below `/api/` on to a worker's client listener. The server API is not for
+    /// clients: in production, back ends call the workers' own listener for it.
+    pub forward: bool,
+    /// Do so even where others than this host can connect.
+    pub forward_insecure_public: bool,
+    /// Longest request body, in bytes.
+    pub body_size_limit: usize,
+}
+
+impl Default for RawHttpApi {
+    fn default() -> Self {
+        Self {
+            forward: false,
+            forward_insecure_public: false,
+            body_size_limit: 1024 * 1024,
+        }
+    }
 }
 
 /// Options named `tls.*`. All of them or none.

@@ -1,7 +1,8 @@
-//! Answers the client's request: 101 or a refusal.
+//! Answers that are the gateway's own: 101, and refusals.
 
 use std::time::Duration;
 
+use flotilla_shared::http::Header;
 use flotilla_shared::websocket::{Upgrade, switching_protocols};
 use pingora::protocols::Stream;
 use tokio::io::{AsyncWriteExt, Result};
@@ -13,8 +14,8 @@ use crate::identify::is_bearer;
 use crate::socket::see_off;
 use crate::upstream::Upstream;
 
-/// How long a client that is refused may take to read that and go.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a client may take to read the last that it is told, and go.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The subprotocol to tell the client: the worker's choice. A client that offered nothing but its
 /// token gets that back, because browsers fail a connection that selects none of what they offered.
@@ -44,10 +45,12 @@ pub(super) async fn switch(
     matches!(timeout(limit, send(client, &answer)).await, Ok(Ok(())))
 }
 
-/// Sends the refusal, and waits a little until the client has read it.
+/// Sends the refusal, and waits a little until the client has read it. `cors` lets the page that asks
+/// read it.
 pub(super) async fn refuse(
     mut client: Stream,
     upgrade: Option<&Upgrade>,
+    cors: &[Header],
     refusal: &Refusal,
     overload_response: OverloadResponse,
 ) {
@@ -59,17 +62,22 @@ pub(super) async fn refuse(
             answer.extend_from_slice(&refusal.close());
             answer.into()
         }
-        None => refusal.response(),
+        None => refusal.response(cors),
     };
     let deliver = async {
         if send(&mut client, &answer).await.is_ok() {
             see_off(&mut client).await;
         }
     };
-    let _ = timeout(REFUSAL_TIMEOUT, deliver).await;
+    let _ = timeout(FAREWELL_TIMEOUT, deliver).await;
 }
 
-async fn send(client: &mut Stream, bytes: &[u8]) -> Result<()> {
+/// Ends a connection whose last request has been answered.
+pub(super) async fn dismiss(mut client: Stream) {
+    let _ = timeout(FAREWELL_TIMEOUT, see_off(&mut client)).await;
+}
+
+pub(super) async fn send(client: &mut Stream, bytes: &[u8]) -> Result<()> {
     client.write_all(bytes).await?;
     client.flush().await
 }

@@ -1,35 +1,43 @@
-//! What happens to a client, phase by phase: head → admit → identify → route → 101 → relay.
+//! What happens to a client, phase by phase: head → admit → identify → route → answer → relay.
 //!
 //! Pingora accepts, ends TLS and hands the connection over with its first byte unread; from there
 //! it is ours. Its HTTP proxy is not involved: a WebSocket in `ProxyHttp` costs 58 KB where ours
 //! costs 3, does not know where frames end, and cannot say goodbye.
+//!
+//! A client opens a connection (`open`), or has a short request answered (`errand`) after which it
+//! may stay for the next one (`keep`).
 
 mod answer;
+mod errand;
+mod keep;
+mod open;
 mod read;
+mod request;
 
+use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use flotilla_shared::auth::{ConnectionClaims, Passport};
-use flotilla_shared::http::{RequestHead, origin_is_allowed};
-use flotilla_shared::websocket::{Upgrade, upgrade};
+use flotilla_shared::http::Header;
+use flotilla_shared::websocket::Upgrade;
 use pingora::apps::ServerApp;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
-use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::keep::Stay;
+use self::request::{Request, Wish};
 use crate::admit::Admission;
 use crate::config::EdgeConfig;
 use crate::error::Refusal;
-use crate::metrics::{Gauged, Metrics};
-use crate::relay::{Registry, Session};
-use crate::route::{Decision, Placement, Pool, Worker, sticky_key};
-use crate::upstream::{Handshake, Upstream, UpstreamError};
+use crate::metrics::Metrics;
+use crate::relay::Registry;
+use crate::route::Pool;
+use crate::upstream::Forward;
 
 /// Everything that the phases need.
 pub(crate) struct Edge {
@@ -54,113 +62,93 @@ impl ServerApp for EdgeApp {
     }
 }
 
-/// A request that is worth looking at.
-struct Request {
-    head: RequestHead,
-    upgrade: Upgrade,
+/// A client that may ask something.
+struct Visitor {
+    client: Stream,
+    is_tls: bool,
     address: Option<IpAddr>,
-    /// What the client sent behind its head.
+    /// What it has sent already.
     early: Vec<u8>,
-}
-
-/// A request that has a worker.
-struct Accepted {
-    upstream: Upstream,
-    placement: Placement,
-    permit: OwnedSemaphorePermit,
+    /// Its right to stay for another request, if it has one.
+    stay: Option<Stay>,
 }
 
 impl Edge {
-    async fn serve(self: &Arc<Self>, mut client: Stream, is_tls: bool) {
-        let start = Instant::now();
-        let _in_flight = self.metrics.handshake();
-        let place = match self.admission.handshake() {
-            Ok(place) => place,
-            Err(refusal) => return self.refuse(client, None, &refusal, start).await,
-        };
-        let request = match self.read(&mut client).await {
-            Ok(Some(request)) => request,
-            Ok(None) => return,
-            Err(refusal) => return self.refuse(client, None, &refusal, start).await,
-        };
-        let accepted = match self.accept(&request).await {
-            Ok(accepted) => accepted,
-            Err(refusal) => return self.refuse(client, Some(&request), &refusal, start).await,
-        };
-        let protocol = answer::selected(&accepted.upstream, &request.upgrade);
-        let limit = self.config.head_timeout;
-        if !answer::switch(&mut client, &request.upgrade, protocol, limit).await {
-            return;
-        }
-        drop(place);
-        self.metrics.accepted(start);
-        let connection = self.metrics.connection(is_tls);
-        self.relay(client, &request.early, accepted, connection);
-    }
-
-    /// Head: a well-formed handshake for the right path. `None` if the client went without a word.
-    async fn read(&self, client: &mut Stream) -> Result<Option<Request>, Refusal> {
+    async fn serve(self: &Arc<Self>, client: Stream, is_tls: bool) {
         let address = client.get_socket_digest().and_then(|digest| {
             let peer = digest.peer_addr()?.as_inet()?;
             Some(peer.ip().to_canonical())
         });
-        let Some((head, early)) = read::head(client, self.config.head_timeout).await? else {
-            return Ok(None);
-        };
-        if head.path != self.config.path {
-            return Err(Refusal::NotFound);
-        }
-        let upgrade = upgrade(&head)?;
-        Ok(Some(Request {
-            head,
-            upgrade,
+        let visitor = Visitor {
+            client,
+            is_tls,
             address,
-            early,
-        }))
-    }
-
-    async fn accept(&self, request: &Request) -> Result<Accepted, Refusal> {
-        // Admit.
-        if !origin_is_allowed(
-            request.upgrade.origin.as_deref(),
-            &request.upgrade.host,
-            &self.config.allowed_origins,
-        ) {
-            return Err(Refusal::Origin);
+            early: Vec::new(),
+            stay: None,
+        };
+        if let Some(visitor) = self.request(visitor).await {
+            // A task of its own, so that the memory of everything up to here is free again.
+            tokio::spawn(keep::keep(self.clone(), visitor));
         }
-        let permit = self.admission.connection()?;
-        // Identify.
-        let Request { head, upgrade, .. } = request;
-        let count = |verdict| self.metrics.verified(verdict);
-        let claims = self
-            .config
-            .identity
-            .identify(head, upgrade, unix_seconds(), count)?;
-        // Route.
-        let user = claims.as_ref().map(|claims| claims.user.as_str());
-        let key = sticky_key(&self.config.sticky, head, user, request.address);
-        let candidates = self.pool.route(key.as_deref());
-        let request_id = Uuid::new_v4().simple().to_string();
-        let handshake = self.handshake(request, claims, request_id.clone())?;
-        let (upstream, placement) = self.connect(&handshake, candidates).await?;
-        tracing::debug!(request_id, worker = placement.worker(), "routed");
-        Ok(Accepted {
-            upstream,
-            placement,
-            permit,
-        })
     }
 
-    fn handshake(
+    /// Takes one request. The visitor is back if it may ask something else.
+    async fn request(self: &Arc<Self>, mut visitor: Visitor) -> Option<Visitor> {
+        let start = Instant::now();
+        let _in_flight = self.metrics.handshake();
+        let refuse = async |visitor: Visitor, refusal: Refusal, cors: Vec<Header>| {
+            self.refuse(visitor.client, (None, &cors), &refusal, start)
+                .await;
+            None
+        };
+        let place = match self.admission.handshake() {
+            Ok(place) => place,
+            Err(refusal) => return refuse(visitor, refusal, Vec::new()).await,
+        };
+        let early = mem::take(&mut visitor.early);
+        let limit = self.config.head_timeout;
+        let (head, early) = match read::head(&mut visitor.client, early, limit).await {
+            Ok(Some(read)) => read,
+            Ok(None) => return None,
+            Err(refusal) => return refuse(visitor, refusal, Vec::new()).await,
+        };
+        let checked = Request::check(&self.config, head, early, visitor.address);
+        let (mut request, wish) = match checked {
+            Ok(checked) => checked,
+            Err((refusal, cors)) => return refuse(visitor, refusal, cors).await,
+        };
+        match wish {
+            Wish::Connection(transport, upgrade) => {
+                let wanted = (transport, upgrade.as_ref());
+                self.open(visitor, request, wanted, place, start).await;
+                None
+            }
+            Wish::Errand(errand) => {
+                let passed = self.pass(&mut visitor, &mut request, errand, start);
+                let passed = passed.await;
+                self.conclude(visitor, &request, passed, start).await
+            }
+            Wish::Preflight(methods) => {
+                let answered = self.preflight(&mut visitor, &mut request, methods);
+                let answered = answered.await;
+                self.conclude(visitor, &request, answered, start).await
+            }
+        }
+    }
+
+    /// Hands `forward` what of the client's request is meant for a worker, with a passport that says
+    /// who the client is.
+    fn forward<T>(
         &self,
         request: &Request,
+        path: &str,
         identity: Option<ConnectionClaims>,
-        request_id: String,
-    ) -> Result<Handshake, Refusal> {
+        forward: impl FnOnce(&Forward<'_>) -> T,
+    ) -> Result<T, Refusal> {
         let passport = Passport {
             identity,
             client_address: request.address.map(|ip| ip.to_string()).unwrap_or_default(),
-            request_id,
+            request_id: Uuid::new_v4().simple().to_string(),
         };
         let signed = self.config.passport_keys.as_ref().map(|keys| {
             // What came out of a token can be written into another one; should that ever fail, the
@@ -170,116 +158,39 @@ impl Edge {
                 Refusal::NoWorker
             })
         });
+        let signed = signed.transpose()?;
+        tracing::debug!(request_id = passport.request_id, path, "forwarded");
         let identity = &self.config.identity;
         let token_parameter = identity
             .query_parameter
             .as_deref()
             .filter(|_| identity.verifier.is_configured());
-        Ok(Handshake::new(
-            &request.head,
-            &request.upgrade,
-            &self.config.forward_headers,
+        Ok(forward(&Forward {
+            head: &request.head,
+            path,
+            headers: &self.config.forward_headers,
             token_parameter,
-            signed.transpose()?.as_deref(),
-        ))
-    }
-
-    /// The first candidate that agrees.
-    async fn connect(
-        &self,
-        handshake: &Handshake,
-        candidates: Vec<(Worker, Decision)>,
-    ) -> Result<(Upstream, Placement), Refusal> {
-        for (worker, decision) in candidates.into_iter().take(self.config.tries) {
-            let Some(address) = worker.address() else {
-                continue;
-            };
-            let start = Instant::now();
-            let placement = Placement::at(&worker);
-            match handshake.with(address, self.config.upstream).await {
-                Ok(upstream) => {
-                    self.metrics.workers.routed(decision);
-                    self.metrics.workers.connected(start);
-                    return Ok((upstream, placement));
-                }
-                Err(UpstreamError::Refused(answer)) => return Err(Refusal::Worker(answer)),
-                Err(UpstreamError::Failed(kind)) => {
-                    tracing::debug!(
-                        worker = worker.label(),
-                        reason = kind.label(),
-                        "no connection"
-                    );
-                    self.metrics.workers.failed(kind);
-                    if kind.is_ejecting() {
-                        self.pool.eject(&worker);
-                    }
-                }
-            }
-        }
-        self.metrics.workers.routed(Decision::None);
-        Err(Refusal::NoWorker)
+            passport: signed.as_deref(),
+        }))
     }
 
     async fn refuse(
         &self,
         client: Stream,
-        request: Option<&Request>,
+        (upgrade, cors): (Option<&Upgrade>, &[Header]),
         refusal: &Refusal,
         start: Instant,
     ) {
         tracing::debug!(reason = refusal.kind().label(), %refusal, "refused");
         self.metrics.rejected(refusal.kind(), start);
-        let upgrade = request.map(|request| &request.upgrade);
-        answer::refuse(client, upgrade, refusal, self.config.overload_response).await;
-    }
-
-    /// The relay is a task of its own, so that the memory of everything up to here is free again.
-    fn relay(
-        self: &Arc<Self>,
-        client: Stream,
-        early: &[u8],
-        accepted: Accepted,
-        connection: Gauged,
-    ) {
-        let Accepted {
-            upstream,
-            placement,
-            permit,
-        } = accepted;
-        let session = Session::new(
-            (client, early),
-            (upstream.stream, &upstream.early),
-            self.config.relay,
-            self.metrics.traffic(),
-            self.connections.enter(),
-        );
-        tokio::spawn(carry(
-            self.clone(),
-            session,
-            (placement, permit, connection),
-        ));
-    }
-}
-
-/// The task of a connection, until its end. What it holds while the connection is idle is what a
-/// connection costs: `an_idle_connection_is_small`. (An `async fn` would hold its arguments twice.)
-fn carry(
-    edge: Arc<Edge>,
-    mut session: Session<Stream, TcpStream>,
-    places: (Placement, OwnedSemaphorePermit, Gauged),
-) -> impl Future<Output = ()> {
-    let start = Instant::now();
-    async move {
-        let outcome = session.run().await;
-        edge.metrics.closed(outcome, start.elapsed());
-        tracing::debug!(
-            worker = places.0.worker(),
-            initiator = outcome.initiator.label(),
-            reason = outcome.reason.label(),
-            "closed"
-        );
-        // Named as a whole, so that the task holds all of them until here.
-        drop(places);
+        answer::refuse(
+            client,
+            upgrade,
+            cors,
+            refusal,
+            self.config.overload_response,
+        )
+        .await;
     }
 }
 
@@ -288,19 +199,4 @@ fn unix_seconds() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_connection_is_small() {
-        /// The size of what a function of three arguments returns, without calling it.
-        fn size_of_result<A, B, C, F>(_function: impl FnOnce(A, B, C) -> F) -> usize {
-            size_of::<F>()
-        }
-        let size = size_of_result(carry);
-        assert!(size <= 400, "{size} bytes");
-    }
 }

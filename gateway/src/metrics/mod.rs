@@ -16,6 +16,7 @@ use prometheus::{
 use tokio::time::Instant;
 
 use self::workers::WorkerMetrics;
+use crate::endpoint::{Errand, Transport};
 use crate::error::RefusalKind;
 use crate::identify::Verdict;
 use crate::relay::{Initiator, Outcome, Reason, Traffic};
@@ -42,6 +43,7 @@ pub(crate) struct Metrics {
     handshakes_rejected: IntCounterVec,
     handshake_duration: HistogramVec,
     connection_duration: Histogram,
+    request_duration: HistogramVec,
     jwt_verifications: IntCounterVec,
     bytes: IntCounterVec,
     pub(crate) workers: WorkerMetrics,
@@ -56,8 +58,8 @@ impl Metrics {
         let metrics = Self {
             connections: register.gauges(
                 "flotilla_gateway_connections",
-                "Client connections that are being relayed.",
-                &["listener", "tls"],
+                "Client connections that are relayed, or kept alive between short requests.",
+                &["listener", "tls", "transport"],
             )?,
             connections_limit: register.gauge(
                 "flotilla_gateway_connections_limit",
@@ -69,7 +71,7 @@ impl Metrics {
             )?,
             connections_opened: register.counter(
                 "flotilla_gateway_connections_opened_total",
-                "Connections that were upgraded.",
+                "Connections that were opened.",
             )?,
             connections_closed: register.counters(
                 "flotilla_gateway_connections_closed_total",
@@ -78,7 +80,7 @@ impl Metrics {
             )?,
             handshakes_rejected: register.counters(
                 "flotilla_gateway_handshakes_rejected_total",
-                "Requests that were not upgraded.",
+                "Requests that were refused.",
                 &["reason"],
             )?,
             handshake_duration: register.histograms(
@@ -91,6 +93,12 @@ impl Metrics {
                 "flotilla_gateway_connection_duration_seconds",
                 "How long connections lasted.",
                 CONNECTION_BUCKETS,
+            )?,
+            request_duration: register.histograms(
+                "flotilla_gateway_request_duration_seconds",
+                "Short requests that a worker has answered, from the first byte expected to the end.",
+                HANDSHAKE_BUCKETS,
+                &["endpoint"],
             )?,
             jwt_verifications: register.counters(
                 "flotilla_gateway_jwt_verifications_total",
@@ -117,8 +125,14 @@ impl Metrics {
     }
 
     fn create_series(&self) {
-        for (listener, tls) in [(PLAIN, "false"), (TLS, "true")] {
-            let _ = self.connections.with_label_values(&[listener, tls]);
+        for is_tls in [false, true] {
+            let _ = self.connected(is_tls, KEPT_ALIVE);
+            for transport in Transport::ALL {
+                let _ = self.connected(is_tls, transport.label());
+            }
+        }
+        for errand in Errand::ALL {
+            let _ = self.request_duration.with_label_values(&[errand.label()]);
         }
         for initiator in Initiator::ALL {
             for reason in Reason::ALL {
@@ -157,14 +171,31 @@ impl Metrics {
     }
 
     /// A connection is relayed; over when the guard is dropped.
-    pub(crate) fn connection(&self, is_tls: bool) -> Gauged {
+    pub(crate) fn connection(&self, is_tls: bool, transport: Transport) -> Gauged {
         self.connections_opened.inc();
-        let labels = if is_tls {
-            [TLS, "true"]
+        Gauged::up(&self.connected(is_tls, transport.label()))
+    }
+
+    /// A connection is kept alive between short requests; over when the guard is dropped.
+    pub(crate) fn kept_alive(&self, is_tls: bool) -> Gauged {
+        Gauged::up(&self.connected(is_tls, KEPT_ALIVE))
+    }
+
+    fn connected(&self, is_tls: bool, transport: &str) -> IntGauge {
+        let (listener, tls) = if is_tls {
+            (TLS, "true")
         } else {
-            [PLAIN, "false"]
+            (PLAIN, "false")
         };
-        Gauged::up(&self.connections.with_label_values(&labels))
+        self.connections
+            .with_label_values(&[listener, tls, transport])
+    }
+
+    /// A worker has answered a short request.
+    pub(crate) fn answered(&self, errand: Errand, since: Instant) {
+        self.request_duration
+            .with_label_values(&[errand.label()])
+            .observe(since.elapsed().as_secs_f64());
     }
 
     pub(crate) fn closed(&self, outcome: Outcome, lasted: Duration) {
@@ -205,6 +236,8 @@ impl Metrics {
 
 const PLAIN: &str = "plain";
 const TLS: &str = "tls";
+/// Where another connection has its transport.
+const KEPT_ALIVE: &str = "keep_alive";
 const ACCEPTED: &str = "accepted";
 const REJECTED: &str = "rejected";
 

@@ -1,4 +1,5 @@
-//! After the 101: bytes between one client and one worker.
+//! After the handshake: bytes between one client and one worker, of a WebSocket ([`Session`]) or of
+//! an answer that goes on ([`StreamSession`]).
 //!
 //! The relay knows where frames end and what a Close frame is, nothing else of what it carries. It
 //! reads no timer and holds no buffer while a connection is idle.
@@ -7,6 +8,7 @@ mod close;
 mod pump;
 mod registry;
 mod session;
+mod stream;
 mod tracker;
 
 #[cfg(test)]
@@ -15,3 +17,10 @@ mod tests;
 pub(crate) use close::{Initiator, Outcome, Reason};
 pub(crate) use registry::{Order, Registry, Seat};
 pub(crate) use session::{Session, Timeouts, Traffic};
+pub(crate) use stream::StreamSession;
+
+/// A connection that is relayed.
+pub(crate) trait Relay: Send + 'static {
+    /// Relays until the connection is over, and says how it ended.
+    fn run(&mut self) -> impl Future<Output = Outcome> + Send;
+}

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::tracker::{CARRY_MAX, Tracker};
+use super::tracker::{CARRY_MAX, Scan, Tracker};
 
 /// Most bytes read at once, and so the most that one pump can hold.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -42,7 +42,8 @@ pub(super) enum Broken {
 /// The state of one direction.
 #[derive(Default)]
 pub(super) struct Pump {
-    tracker: Tracker,
+    /// Where frames end, if there are frames.
+    tracker: Option<Tracker>,
     /// Bytes the sink has not taken yet, from `written` on. No allocation while empty.
     out: Vec<u8>,
     written: usize,
@@ -56,23 +57,34 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// A pump whose first bytes have been read already: they came together with a head.
+    /// A pump of frames whose first bytes have been read already: they came together with a head.
     pub(super) fn starting_with(early: &[u8]) -> Self {
-        let mut pump = Self::default();
-        let forward = pump.tracker.scan(early).forward;
+        let mut pump = Self {
+            tracker: Some(Tracker::default()),
+            ..Self::default()
+        };
+        let forward = pump.scan(early).forward;
         pump.out.extend_from_slice(&early[..forward]);
         pump.keep(&early[forward..]);
         pump
     }
 
+    /// The same for bytes that are no frames: nothing of our own may follow them.
+    pub(super) fn of_bytes(early: Vec<u8>) -> Self {
+        Self {
+            out: early,
+            ..Self::default()
+        }
+    }
+
     /// Whether another frame may be appended.
     pub(super) fn at_boundary(&self) -> bool {
-        self.tracker.at_boundary()
+        self.tracker.as_ref().is_some_and(Tracker::at_boundary)
     }
 
     /// The status code of the Close frame that went this way, if one has.
     pub(super) fn close(&self) -> Option<u16> {
-        self.tracker.close()
+        self.tracker.as_ref().and_then(Tracker::close)
     }
 
     /// Whether the source has ended.
@@ -174,12 +186,14 @@ impl Pump {
         let start = CARRY_MAX - carried;
         scratch[start..CARRY_MAX].copy_from_slice(&self.carry[..carried]);
         let bytes = &scratch[start..CARRY_MAX + read];
-        let scan = self.tracker.scan(bytes);
+        let scan = self.scan(bytes);
         let mut forward = &bytes[..scan.forward];
         match (until, scan.boundary) {
             (Until::Boundary, Some(boundary)) => {
                 forward = &bytes[..boundary];
-                self.tracker.drop_partial_frame();
+                if let Some(tracker) = &mut self.tracker {
+                    tracker.drop_partial_frame();
+                }
                 self.carried = 0;
             }
             _ => self.keep(&bytes[scan.forward..]),
@@ -198,6 +212,16 @@ impl Pump {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn scan(&mut self, bytes: &[u8]) -> Scan {
+        match &mut self.tracker {
+            Some(tracker) => tracker.scan(bytes),
+            None => Scan {
+                forward: bytes.len(),
+                boundary: None,
+            },
+        }
     }
 
     fn keep(&mut self, header: &[u8]) {

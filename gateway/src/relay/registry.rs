@@ -44,9 +44,17 @@ impl Control {
 
     /// Waits for the order to end at once.
     pub(super) async fn dropped(&self) {
-        poll_fn(|cx| match self.order(cx.waker()) {
-            Order::Drop => Poll::Ready(()),
-            Order::Carry | Order::GoAway => Poll::Pending,
+        self.at_least(Order::Drop).await;
+    }
+
+    /// Waits for this order or a stronger one.
+    async fn at_least(&self, order: Order) {
+        poll_fn(|cx| {
+            if self.order(cx.waker()) >= order {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
         })
         .await;
     }
@@ -117,6 +125,11 @@ impl Seat {
     /// Where this connection finds its orders.
     pub(super) fn control(&self) -> &Arc<Control> {
         &self.control
+    }
+
+    /// Waits for any order to end.
+    pub(crate) async fn told_to_go(&self) {
+        self.control.at_least(Order::GoAway).await;
     }
 }
 

@@ -1,4 +1,4 @@
-//! One relayed connection, from the 101 to the last byte.
+//! One relayed WebSocket, from the 101 to the last byte.
 //!
 //! The task of an idle connection is this struct and little more. Whatever is rare, the timer of a
 //! stalled socket and everything that happens once the relay is over, is boxed when it is needed.
@@ -14,7 +14,7 @@ use tokio::time::{Sleep, sleep, timeout};
 
 use super::close::{GOING_AWAY, going_away, masked_close, worker_lost};
 use super::pump::{Broken, Pump, Until};
-use super::{Initiator, Order, Outcome, Reason, Seat};
+use super::{Initiator, Order, Outcome, Reason, Relay, Seat};
 use crate::socket::see_off;
 
 /// How long a connection may stand still.
@@ -27,7 +27,7 @@ pub(crate) struct Timeouts {
     pub(crate) close: Duration,
 }
 
-/// A client and a worker, connected.
+/// A client and a worker, connected by a WebSocket.
 pub(crate) struct Session<C, W> {
     client: C,
     worker: W,
@@ -86,6 +86,17 @@ struct Watchdog {
     downward: u64,
 }
 
+impl<C, W> Relay for Session<C, W>
+where
+    C: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    W: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    async fn run(&mut self) -> Outcome {
+        let end = poll_fn(|cx| self.poll_relay(cx)).await;
+        Box::pin(self.finish(end)).await
+    }
+}
+
 impl<C, W> Session<C, W>
 where
     C: AsyncRead + AsyncWrite + Unpin,
@@ -111,12 +122,6 @@ where
             traffic,
             seat,
         }
-    }
-
-    /// Relays until the connection is over, and says how it ended.
-    pub(crate) async fn run(&mut self) -> Outcome {
-        let end = poll_fn(|cx| self.poll_relay(cx)).await;
-        Box::pin(self.finish(end)).await
     }
 
     fn poll_relay(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -330,7 +335,7 @@ where
 
 /// Every connection counts on the same two counters: most wakes move bytes one way only, and should
 /// not disturb the other cores for the other.
-fn count(counter: &IntCounter, bytes: u64) {
+pub(super) fn count(counter: &IntCounter, bytes: u64) {
     if bytes > 0 {
         counter.inc_by(bytes);
     }

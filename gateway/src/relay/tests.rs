@@ -7,7 +7,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::{Initiator, Order, Outcome, Reason, Registry, Session, Timeouts, Traffic};
+use super::{
+    Initiator, Order, Outcome, Reason, Registry, Relay, Session, StreamSession, Timeouts, Traffic,
+};
 
 const TIMEOUTS: Timeouts = Timeouts {
     write: Duration::from_secs(30),
@@ -203,4 +205,104 @@ async fn an_order_to_drop_ends_a_connection_that_says_goodbye_in_vain() {
     relayed.order(Order::Drop);
     let outcome = relayed.outcome().await;
     assert_eq!(outcome, (Initiator::Gateway, Reason::Drain, 1));
+}
+
+/// The answer of a worker that is being relayed to a client.
+fn stream(early: &[u8]) -> Relayed {
+    let ((client, near_client), (worker, near_worker)) = (duplex(1024), duplex(1024));
+    let registry = Arc::new(Registry::default());
+    let mut session = StreamSession::new(
+        near_client,
+        (near_worker, early.to_vec()),
+        TIMEOUTS,
+        traffic(),
+        registry.enter(),
+    );
+    let task = tokio::spawn(async move { session.run().await });
+    Relayed {
+        client,
+        worker,
+        registry,
+        task,
+        start: Instant::now(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_goes_on_ends_where_the_worker_ends_it() {
+    let mut relayed = stream(b"head");
+    relayed.worker.write_all(b" and body").await.unwrap();
+    relayed.worker.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    relayed.client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"head and body");
+    relayed.client.shutdown().await.unwrap();
+    let ended = (Initiator::Worker, Reason::Normal, 0);
+    assert_eq!(relayed.outcome().await, ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_waited_for_however_long() {
+    let mut relayed = stream(b"");
+    tokio::time::sleep(Duration::from_secs(86_400)).await;
+    relayed.worker.write_all(b"late").await.unwrap();
+    let mut answer = [0; 4];
+    relayed.client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"late");
+    drop(relayed.client);
+    relayed.task.await.unwrap();
+}
+
+/// It would be a second request that nobody has checked.
+#[tokio::test(start_paused = true)]
+async fn what_a_client_sends_during_its_answer_never_reaches_the_worker() {
+    let mut relayed = stream(b"");
+    let smuggled = b"POST /api/publish HTTP/1.1\r\nx-flotilla-passport: forged\r\n\r\n";
+    relayed.client.write_all(smuggled).await.unwrap();
+    relayed.client.shutdown().await.unwrap();
+    let mut reached = Vec::new();
+    relayed.worker.read_to_end(&mut reached).await.unwrap();
+    assert_eq!(reached, b"");
+    let ended = (Initiator::Client, Reason::ProtocolError, 0);
+    assert_eq!(relayed.outcome().await, ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_has_said_all_still_hears_the_rest() {
+    let mut relayed = stream(b"");
+    relayed.client.shutdown().await.unwrap();
+    assert_eq!(relayed.worker.read(&mut [0]).await.unwrap(), 0);
+    relayed.worker.write_all(b"rest").await.unwrap();
+    relayed.worker.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    relayed.client.read_to_end(&mut answer).await.unwrap();
+    assert_eq!(answer, b"rest");
+    let ended = (Initiator::Client, Reason::Normal, 0);
+    assert_eq!(relayed.outcome().await, ended);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_of_its_answer_is_ended() {
+    let mut relayed = stream(b"");
+    relayed.worker.write_all(&[7; 1024]).await.unwrap();
+    relayed.worker.write_all(&[7; 1024]).await.unwrap();
+    let outcome = relayed.task.await.unwrap();
+    assert_eq!(
+        (outcome.initiator, outcome.reason),
+        (Initiator::Gateway, Reason::SlowConsumer)
+    );
+    assert_eq!(relayed.start.elapsed(), TIMEOUTS.write);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_an_answer_behind_what_was_relayed() {
+    let mut relayed = stream(b"");
+    relayed.worker.write_all(b"event").await.unwrap();
+    let mut answer = [0; 5];
+    relayed.client.read_exact(&mut answer).await.unwrap();
+    relayed.registry.controls()[0].give(Order::GoAway);
+    assert_eq!(relayed.client.read(&mut [0]).await.unwrap(), 0);
+    relayed.client.shutdown().await.unwrap();
+    let ended = (Initiator::Gateway, Reason::Drain, 0);
+    assert_eq!(relayed.outcome().await, ended);
 }

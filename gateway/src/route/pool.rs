@@ -214,6 +214,21 @@ impl Pool {
             .collect()
     }
 
+    /// The workers to try for a short request with this key, in this order: it takes no place, so it
+    /// does not matter how full they are.
+    pub(crate) fn reach(&self, key: Option<&str>) -> Vec<Worker> {
+        let workers = self.workers.load();
+        let hashed = key.map_or_else(rand::random, hash);
+        let now = self.now();
+        let is_active = |worker: &&Worker| worker.state == WorkerState::Active;
+        let mut reached: Vec<Worker> = workers.iter().filter(is_active).cloned().collect();
+        reached.sort_by_cached_key(|worker| {
+            let is_ejected = worker.member.ejected_until.load(Ordering::Relaxed) > now;
+            (is_ejected, Reverse(score(hashed, worker.member.hash)))
+        });
+        reached
+    }
+
     /// Passes a worker over for a while, because it could not be reached.
     pub(crate) fn eject(&self, worker: &Worker) {
         let until = self.now() + self.ejection.as_millis() as u64;

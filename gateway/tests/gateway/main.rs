@@ -8,7 +8,9 @@
 
 mod common;
 mod drain;
+mod fallback;
 mod handshake;
+mod http_worker;
 mod process;
 mod relay;
 mod route;

@@ -15,13 +15,13 @@ use crate::common::{Client, Edge, PATH, configuration, soon};
 use crate::worker::Worker;
 
 /// A certificate for `localhost`, its key, and where they lie.
-struct Pair {
+pub(crate) struct Pair {
     certificate: CertificateDer<'static>,
     directory: tempfile::TempDir,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("certificate.pem"), made.cert.pem()).unwrap();
@@ -36,13 +36,13 @@ impl Pair {
         }
     }
 
-    fn put(&self, raw: &mut RawConfig) {
+    pub(crate) fn put(&self, raw: &mut RawConfig) {
         raw.tls.listen = Some(([127, 0, 0, 1], 0).into());
         raw.tls.certificate_file = Some(self.directory.path().join("certificate.pem"));
         raw.tls.key_file = Some(self.directory.path().join("key.pem"));
     }
 
-    async fn connect(&self, edge: &Edge) -> TlsStream<TcpStream> {
+    pub(crate) async fn connect(&self, edge: &Edge) -> TlsStream<TcpStream> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
         let mut config = ClientConfig::builder()
@@ -71,7 +71,8 @@ async fn a_client_connects_with_tls() {
     let (mut client, _) = Box::pin(Client::upgrade(stream, &url, &[])).await.unwrap();
     client.echo("hello").await;
     client.echo(&"long ".repeat(100_000)).await;
-    let series = "flotilla_gateway_connections{listener=\"tls\",tls=\"true\"}";
+    let series =
+        "flotilla_gateway_connections{listener=\"tls\",tls=\"true\",transport=\"websocket\"}";
     edge.metric_becomes(series, |sum| sum == 1.0).await;
     client.send("vanish").await;
     assert_eq!(u16::from(client.closed().await.code), 1012);

@@ -42,14 +42,26 @@ pub fn short_answer(
     body: &[u8],
     persistence: Persistence,
 ) -> Vec<u8> {
+    let mut answer = short_head(status, headers, body.len(), persistence);
+    answer.extend_from_slice(body);
+    answer
+}
+
+/// The head of such an answer, whose body of this many bytes comes behind it.
+pub fn short_head(
+    status: u16,
+    headers: &[Header],
+    length: usize,
+    persistence: Persistence,
+) -> Vec<u8> {
     let mut answer = status_line(status);
     push(&mut answer, "Cache-Control", "no-store");
     // RFC 9110 §8.6: a 204 has no body, and does not say how long it is.
     if status != 204 {
-        push(&mut answer, "Content-Length", &body.len().to_string());
+        push(&mut answer, "Content-Length", &length.to_string());
     }
     push(&mut answer, "Connection", persistence.option());
-    finish(answer, headers, body)
+    finish(answer, headers, b"")
 }
 
 /// The head of an answer of this type that goes on until the connection ends: there is neither a

@@ -43,6 +43,30 @@ impl RequestHead {
             .map(|(_, value)| value.as_str())
     }
 
+    /// The only header of this name.
+    ///
+    /// # Errors
+    /// When there are several: whoever reads the request next could go by another one.
+    pub fn once(&self, name: &'static str) -> Result<Option<&str>, HeadError> {
+        let mut values = self.all(name);
+        match (values.next(), values.next()) {
+            (_, Some(_)) => Err(HeadError::Repeated(name)),
+            (value, None) => Ok(value),
+        }
+    }
+
+    /// The host that is asked (RFC 9112 §3.2), as sent.
+    ///
+    /// # Errors
+    /// When there is not exactly one, or it cannot be one.
+    pub fn host(&self) -> Result<&str, HeadError> {
+        let host = self.once("Host")?.unwrap_or_default();
+        if host.is_empty() || !host.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(HeadError::Host);
+        }
+        Ok(host)
+    }
+
     /// The elements of a comma-separated header, over all its lines, trimmed, empty ones left out
     /// (RFC 9110 §5.6.1).
     pub fn list<'a, 'n>(&'a self, name: &'n str) -> impl Iterator<Item = &'a str> + use<'a, 'n> {
@@ -65,6 +89,12 @@ pub enum HeadError {
     /// Not `/path` (RFC 9112 §3.2.1): absolute, authority and asterisk forms make no sense here.
     #[error("the request target must be a path")]
     Target,
+    /// A header that may come once came more often.
+    #[error("header {0} must not be repeated")]
+    Repeated(&'static str),
+    /// No `Host`, or one that is no host.
+    #[error("header Host must name a host")]
+    Host,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     #[error("the HTTP version is not supported")]
     Version,
@@ -79,7 +109,7 @@ impl HeadError {
         match self {
             Self::TooLong | Self::TooManyHeaders => 431,
             Self::Version => 505,
-            Self::Target | Self::Malformed => 400,
+            Self::Target | Self::Repeated(_) | Self::Host | Self::Malformed => 400,
         }
     }
 }
@@ -200,6 +230,23 @@ mod tests {
         check("GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400);
         check("GET / HTTP/1.1\r\nA: b\0\r\n\r\n", 400);
         check("\x16\x03\x01\x02\0\x01", 400);
+    }
+
+    #[test]
+    fn a_host_is_named_once() {
+        let host = |lines: &str| {
+            let text = format!("GET / HTTP/1.1\r\n{lines}\r\n");
+            let (head, _) = parse_head(text.as_bytes()).unwrap().unwrap();
+            head.host().map(str::to_owned)
+        };
+        assert_eq!(host("host: a:1\r\n").as_deref(), Ok("a:1"));
+        assert_eq!(
+            host("Host: a\r\nhost: a\r\n"),
+            Err(HeadError::Repeated("Host"))
+        );
+        for odd in ["", "Host: \r\n", "Host: a b\r\n", "Host: caf\u{e9}\r\n"] {
+            assert_eq!(host(odd), Err(HeadError::Host), "{odd:?}");
+        }
     }
 
     #[test]

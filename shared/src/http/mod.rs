@@ -11,7 +11,7 @@ pub mod head;
 pub mod origin;
 pub mod paths;
 
-pub use answer::{Header, Persistence, refusal, short_answer, stream_head};
+pub use answer::{Header, Persistence, refusal, short_answer, short_head, stream_head};
 pub use body::{Body, BodyError, body_length, read_body};
 pub use cors::{cors_headers, preflight};
 pub use head::{HEAD_MAX_BYTES, HeadError, RequestHead, parse_head};

@@ -1,29 +1,38 @@
 //! What is sent to a worker, and what is made of its answer.
 
-use flotilla_shared::http::parse_head;
-use flotilla_shared::websocket::{switching_protocols, upgrade};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use flotilla_shared::http::{RequestHead, parse_head, paths};
+use flotilla_shared::websocket::{PATH, switching_protocols, upgrade};
 use tokio::net::TcpListener;
 
+use super::super::answer::ANSWER_HEAD_MAX_BYTES;
 use super::*;
 
-fn handshake(target: &str, lines: &str) -> Handshake {
+fn handshake(target: &str, lines: &str) -> Opening {
     let text = format!(
         "GET {target} HTTP/1.1\r\nHost: example.com\r\nConnection: upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
     );
     let (head, _) = parse_head(text.as_bytes()).unwrap().unwrap();
-    let forward = ["X-Tenant".to_owned()];
-    Handshake::new(
-        &head,
-        &upgrade(&head).unwrap(),
-        &forward,
-        Some("token"),
-        Some("signed"),
-    )
+    Opening::websocket(&forward(&head, PATH), &upgrade(&head).unwrap())
 }
 
-fn sent(handshake: &Handshake) -> RequestHead {
+fn forward<'a>(head: &'a RequestHead, path: &'a str) -> Forward<'a> {
+    static HEADERS: LazyLock<[String; 2]> =
+        LazyLock::new(|| ["X-Tenant".to_owned(), "content-type".to_owned()]);
+    Forward {
+        head,
+        path,
+        headers: &*HEADERS,
+        token_parameter: Some("token"),
+        passport: Some("signed"),
+    }
+}
+
+fn sent(handshake: &Opening) -> RequestHead {
     let (head, length) = parse_head(&handshake.bytes).unwrap().unwrap();
     assert_eq!(length, handshake.bytes.len());
     head
@@ -38,7 +47,10 @@ fn the_request_is_a_valid_handshake_of_our_own() {
         (head.path.as_str(), head.query.as_deref()),
         ("/connection/websocket", Some("b=%20"))
     );
-    assert_eq!(handshake.accept, accept_key(&ours.key));
+    let Wanted::Upgrade { accept, .. } = &handshake.wanted else {
+        panic!("{handshake:?}");
+    };
+    assert_eq!(*accept, accept_key(&ours.key));
     assert_ne!(ours.key, "dGhlIHNhbXBsZSBub25jZQ==");
     assert_ne!(ours.key, random_key());
     assert_eq!(head.header("x-flotilla-passport"), Some("signed"));
@@ -65,6 +77,39 @@ fn only_named_headers_go_to_the_worker() {
     }
 }
 
+#[test]
+fn a_stream_is_asked_for_with_a_body_of_our_own_framing() {
+    let text = "POST /x?token=t&a=b HTTP/1.1\r\nHost: example.com\r\nConnection: keep-alive, X-Tenant\r\n\
+                Content-Type: application/json\r\nContent-Length: 007\r\nExpect: 100-continue\r\n\
+                X-Tenant: one\r\nx-flotilla-passport: forged\r\nX-Flotilla-Other: forged\r\n\
+                Cookie: c\r\nAuthorization: Bearer d\r\n\r\n";
+    let (asked, _) = parse_head(text.as_bytes()).unwrap().unwrap();
+    let opening = Opening::stream(&forward(&asked, paths::HTTP_STREAM), b"a body!");
+    let (head, length) = parse_head(&opening.bytes).unwrap().unwrap();
+    assert_eq!(&opening.bytes[length..], b"a body!");
+    assert_eq!(
+        (head.method.as_str(), head.path.as_str()),
+        ("POST", paths::HTTP_STREAM)
+    );
+    assert_eq!(head.query.as_deref(), Some("a=b"));
+    let lines: Vec<(&str, &str)> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            ("Connection", "close"),
+            ("Content-Length", "7"),
+            ("Host", "example.com"),
+            ("Content-Type", "application/json"),
+            ("X-Tenant", "one"),
+            ("x-flotilla-passport", "signed"),
+        ]
+    );
+}
+
 /// What comes of it if the worker answers this to a client that offers the subprotocol `chat`.
 async fn answered(answer: impl Fn(&str) -> Vec<u8>) -> Result<Upstream, UpstreamError> {
     let handshake = handshake("/", "Sec-WebSocket-Protocol: chat\r\n");
@@ -82,6 +127,7 @@ async fn answered(answer: impl Fn(&str) -> Vec<u8>) -> Result<Upstream, Upstream
     let limits = UpstreamLimits {
         connect_timeout: Duration::from_secs(5),
         handshake_timeout: Duration::from_secs(5),
+        request_timeout: Duration::from_secs(5),
     };
     let agreed = async {
         match handshake.with(address, limits).await {
