@@ -96,7 +96,7 @@ async fn every_series_is_there_from_the_start_and_nothing_a_client_says_becomes_
     };
     let before = series().await;
     for name in [
-        "connections{listener=\"tls\",tls=\"true\"}",
+        "connections{listener=\"tls\",tls=\"true\",transport=\"websocket\"}",
         "connections_limit",
         "connections_opened_total",
         "connections_closed_total{initiator=\"gateway\",reason=\"drain\"}",
