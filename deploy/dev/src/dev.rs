@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use flotilla_shared::{
     lifecycle::{Lifecycle, Phase, drain_on_signals},
     secret::Secret,
@@ -52,13 +52,24 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
     let lifecycle = Lifecycle::new();
     drain_on_signals(&lifecycle, DRAIN_TIMEOUT)?;
     let transport = arguments.transport()?;
+    let profile = Profile::named(&arguments.profile)?;
+    if matches!(transport, Transport::Nats(_)) && profile.keeps_history() {
+        bail!(
+            "profile {} keeps a history of its channels, which a fleet over NATS cannot do yet: \
+             start it without --nats",
+            arguments.profile
+        );
+    }
     let port = ports::for_gateway(arguments.port)?;
     let demo_listener = ports::for_demo(port).context("no free port for the demo page")?;
     let settings = Settings {
-        profile: Profile::named(&arguments.profile)?,
-        token_secret: throw_away_secret(),
+        token_secret: profile
+            .token_secret
+            .clone()
+            .unwrap_or_else(throw_away_secret),
         passport_secret: throw_away_secret(),
-        api_key: throw_away_secret(),
+        api_key: profile.api_key.clone().unwrap_or_else(throw_away_secret),
+        profile,
         port,
         demo_port: demo_listener.local_addr()?.port(),
         log: arguments.log,

@@ -1,17 +1,20 @@
 //! The built-in development configurations, one file each in `profiles/`.
 //!
 //! A profile holds settings of the worker and the gateway under the same keys as their own
-//! configuration files, and what to show of it. It knows no addresses and no secrets: those are the
-//! launcher's (`settings`).
+//! configuration files, and what to show of it. It knows no addresses: those are the launcher's
+//! (`settings`), and so are secrets, unless the profile is for clients that expect certain ones.
 
 use anyhow::{Context, Result};
+use flotilla_shared::secret::Secret;
 use serde::Deserialize;
-use toml::Table;
+use toml::{Table, Value};
 
 /// Name and text of each profile. A new one is a file and a line here.
-const PROFILES: [(&str, &str); 2] = [
+const PROFILES: [(&str, &str); 4] = [
     ("chat", include_str!("../profiles/chat.toml")),
+    ("insecure", include_str!("../profiles/insecure.toml")),
     ("open", include_str!("../profiles/open.toml")),
+    ("tokens", include_str!("../profiles/tokens.toml")),
 ];
 
 /// The profile that is used when none is named.
@@ -30,6 +33,10 @@ pub(crate) struct Profile {
     pub(crate) about: String,
     /// The channel that the examples and the demo page use.
     pub(crate) channel: String,
+    /// What clients' tokens are signed with, if it has to be known beforehand.
+    pub(crate) token_secret: Option<Secret>,
+    /// What a back end presents to publish, if it has to be known beforehand.
+    pub(crate) api_key: Option<Secret>,
     /// Settings of every worker.
     #[serde(default)]
     pub(crate) worker: Table,
@@ -49,6 +56,19 @@ impl Profile {
             .find(|(known, _)| *known == name)
             .with_context(|| format!("there is no profile {name:?}"))?;
         toml::from_str(text).with_context(|| format!("profile {name}"))
+    }
+
+    /// Whether channels have a history, which they cannot have over NATS yet.
+    pub(crate) fn keeps_history(&self) -> bool {
+        let Some(channel) = self.worker.get("channel") else {
+            return false;
+        };
+        let named = channel.get("namespaces").and_then(Value::as_array);
+        let mut options = channel
+            .get("without_namespace")
+            .into_iter()
+            .chain(named.into_iter().flatten());
+        options.any(|options| options.get("history_size").is_some())
     }
 }
 
@@ -70,6 +90,19 @@ mod tests {
     #[test]
     fn the_default_profile_exists() {
         assert!(names().any(|name| name == DEFAULT));
+    }
+
+    #[test]
+    fn profiles_that_need_history_are_known_and_so_are_those_that_do_not() {
+        for (name, keeps) in [
+            ("chat", false),
+            ("insecure", true),
+            ("open", false),
+            ("tokens", true),
+        ] {
+            let profile = Profile::named(name).expect(name);
+            assert_eq!(profile.keeps_history(), keeps, "{name}");
+        }
     }
 
     #[test]

@@ -62,11 +62,11 @@ impl Settings {
         let mut table = self.profile.gateway.clone();
         put(&mut table, "listen", loopback(self.port).to_string());
         put(&mut table, "path", websocket::PATH);
-        put(
-            &mut table,
-            "allowed_origins",
-            demo::origins(self.demo_port).to_vec(),
-        );
+        let mut origins: Vec<Value> = demo::origins(self.demo_port).map(Value::from).into();
+        if let Some(more) = table.get("allowed_origins").and_then(Value::as_array) {
+            origins.extend(more.iter().cloned());
+        }
+        put(&mut table, "allowed_origins", origins);
         put(
             &mut table,
             "identity.token.hmac_secret_key",
