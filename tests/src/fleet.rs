@@ -23,6 +23,7 @@ pub struct Builder {
     workers: usize,
     gateways: usize,
     linked: bool,
+    in_memory: bool,
     listed: bool,
     worker: Settings,
     gateway: Settings,
@@ -54,6 +55,13 @@ impl Builder {
     #[must_use]
     pub fn listed(mut self) -> Self {
         self.listed = true;
+        self
+    }
+
+    /// Gives each worker a broker in its own memory, which keeps history: no worker knows another.
+    #[must_use]
+    pub fn in_memory(mut self) -> Self {
+        self.in_memory = true;
         self
     }
 
@@ -159,7 +167,11 @@ impl Fleet {
         }
         let mut settings = self.builder.worker.clone();
         settings.set("id", id.as_str());
-        use_nats(&mut settings, &broker);
+        if self.builder.in_memory {
+            settings.set("broker.kind", "memory");
+        } else {
+            use_nats(&mut settings, &broker);
+        }
         let path = self.directory.path();
         let worker = Service::start("flotilla-worker", &id, &settings, path).await?;
         worker.ready().await?;

@@ -24,6 +24,7 @@ use crate::metrics::Rejected;
 use crate::outbox::Outbox;
 use crate::session::{Pings, Session};
 use crate::shard::Shard;
+use crate::wire::Wire;
 
 /// How long a refused client is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
@@ -108,8 +109,9 @@ fn attach(
     );
     let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
     outbox.push(&Bytes::from(accepted.response));
+    let wire = Wire::WebSocket(accepted.format);
     let (id, connection) =
-        shard.attach(|id| Connection::new(id, accepted.format, shard.clone(), outbox, session));
+        shard.attach(|id| Connection::new(id, wire, shard.clone(), outbox, session));
     let counts = &shard.metrics().process().connections;
     counts.opened.inc();
     counts.open.inc();

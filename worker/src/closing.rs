@@ -16,7 +16,7 @@ use crate::outbox::Fate;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The session, or the drain, decided so.
     Disconnect(DisconnectCode),
@@ -39,7 +39,7 @@ pub(crate) enum Ending {
 impl Ending {
     /// Code and reason of the Close frame that is sent; `None` where the client said its own or cannot read one. A
     /// reason is never empty: a client may take a code without one for something else.
-    pub(crate) fn close(self) -> Option<(u16, &'static str)> {
+    pub(crate) fn close(&self) -> Option<(u16, &str)> {
         match self {
             Self::Disconnect(code) => Some((code.code(), code.text())),
             Self::Slow => Some((DisconnectCode::Slow.code(), DisconnectCode::Slow.text())),
@@ -59,9 +59,9 @@ impl Ending {
 ///
 /// What the client still sends is read and thrown away: a socket that is closed with unread input is reset, and the
 /// reset would overtake the Close.
-pub(crate) async fn close(connection: &Connection, ending: Ending) {
+pub(crate) async fn close(connection: &Connection, ending: &Ending) {
     let outbox = connection.outbox();
-    if ending == Ending::Gone {
+    if *ending == Ending::Gone {
         return;
     }
     if let Some((code, reason)) = ending.close() {

@@ -4,58 +4,75 @@
 //! one thread, so a [`Connection`] may be driven by its own task, by the hub when a channel opens, and by the timer,
 //! without a lock. Only the task reads the socket and only the task ends the connection; others ask it to.
 
-use std::cell::{Cell, RefCell};
+mod held;
+mod wait;
+
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use flotilla_shared::broker::{BrokerError, Topic};
-use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::codes::DisconnectCode;
 use flotilla_shared::protocol::types::{Command, Reply};
-use flotilla_shared::protocol::{DecodeError, Format, Messages, append_reply, commands};
+use flotilla_shared::protocol::{DecodeError, Messages, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
-use prost::Message as _;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
 
 use crate::closing::{Ending, close};
-use crate::hub::{Join, Member};
+use crate::hub::Member;
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
 use crate::reader::Reader;
 use crate::session::{Action, Actions, Event, Pings, Publish, Session};
 use crate::shard::Shard;
+use crate::wire::Wire;
+use held::Held;
+
+/// What the client's next command has to wait for.
+enum Wait {
+    /// The broker takes a publication.
+    Broker(Box<Publish>),
+    /// The connect command is answered.
+    Connected,
+}
 
 /// See the module's documentation.
 pub(crate) struct Connection {
     id: u32,
-    format: Format,
+    wire: Wire,
     shard: Rc<Shard>,
     outbox: Outbox,
     session: RefCell<Session>,
     /// The tick of the wheel in which this connection looks at its deadlines.
     armed_tick: Cell<u64>,
     /// Set once, by whoever decides first that the connection ends.
-    ending: Cell<Option<Ending>>,
+    ending: OnceCell<Ending>,
+    /// What channels have delivered before the client was told that it is connected.
+    held: Held,
+    /// It is in no channel any more.
+    has_left: Cell<bool>,
     pinged_at: Cell<Option<Instant>>,
 }
 
 impl Connection {
     pub(crate) fn new(
         id: u32,
-        format: Format,
+        wire: Wire,
         shard: Rc<Shard>,
         outbox: Outbox,
         session: Session,
     ) -> Self {
         Self {
             id,
-            format,
+            wire,
             shard,
             outbox,
             session: RefCell::new(session),
             armed_tick: Cell::new(0),
-            ending: Cell::new(None),
+            ending: OnceCell::new(),
+            held: Held::default(),
+            has_left: Cell::new(false),
             pinged_at: Cell::new(None),
         }
     }
@@ -68,16 +85,22 @@ impl Connection {
         &self.session
     }
 
+    /// Whether this was called before: a connection leaves its channels once.
+    pub(crate) fn has_left(&self) -> bool {
+        self.has_left.replace(true)
+    }
+
     /// How the connection ends, once that is decided.
-    pub(crate) fn ending(&self) -> Option<Ending> {
+    pub(crate) fn ending(&self) -> Option<&Ending> {
         self.ending.get()
     }
 
     /// Asks the connection's task to end it. The first to ask decides how, and is counted.
     pub(crate) fn end(&self, ending: Ending) {
         if self.ending.get().is_none() {
-            self.ending.set(Some(ending));
-            self.shard.metrics().process().connections.closed(ending);
+            self.shard.metrics().process().connections.closed(&ending);
+            // Nobody is in between: it was empty.
+            let _ = self.ending.set(ending);
             self.outbox.wake();
         }
     }
@@ -132,52 +155,57 @@ impl Connection {
         for action in actions {
             match action {
                 Action::Reply(reply) => self.encode(&reply, frames),
-                Action::Ping(kind) => {
-                    self.pinged_at.set(Some(Instant::now()));
-                    match kind {
-                        Pings::Messages => {
-                            append_frame(opcode(self.format), self.format.ping(), frames)
-                        }
-                        Pings::Transport => append_frame(Opcode::Ping, &[], frames),
-                    }
-                    self.shard.metrics().sent(SentType::Ping);
-                }
-                Action::Subscribe(channel) => {
-                    if self.shard.join(&channel, self) == Join::Joined {
-                        let joined = Event::Subscribed {
-                            channel,
-                            result: Ok(()),
-                        };
-                        self.step(joined, frames);
+                Action::Ping(kind) => self.ping(kind, frames),
+                Action::Subscribe(channel, subscribing) => {
+                    if let Some(joined) = self.shard.join(&channel, self, *subscribing) {
+                        let result = Ok(joined);
+                        self.step(Event::Subscribed { channel, result }, frames);
                     }
                 }
                 Action::Unsubscribe(channel) => self.shard.leave(&channel, self),
                 Action::Publish(wanted) => publish = Some(wanted),
+                Action::Announce(channel, push) => self.shard.announce(channel, &push),
+                Action::LookUp(wanted) => self.look_up(wanted),
                 Action::Close(code) => self.end(Ending::Disconnect(code)),
             }
+        }
+        if self.session.borrow().is_connecting() {
+            self.held.begin();
         }
         publish
     }
 
+    fn ping(&self, kind: Pings, frames: &mut BytesMut) {
+        self.pinged_at.set(Some(Instant::now()));
+        match kind {
+            Pings::Messages => self.wire.append_ping(frames),
+            Pings::Transport => append_frame(Opcode::Ping, &[], frames),
+        }
+        self.shard.metrics().sent(SentType::Ping);
+    }
+
     fn encode(&self, reply: &Reply, frames: &mut BytesMut) {
-        let mut payload = BytesMut::new();
-        match append_reply(self.format, reply, &mut payload) {
-            Ok(()) => {
-                append_frame(opcode(self.format), &payload, frames);
-                self.shard.metrics().replied(reply);
-            }
+        let mut scratch = BytesMut::new();
+        match self.wire.append(reply, frames, &mut scratch) {
+            Ok(()) => self.shard.metrics().replied(reply),
             Err(_) => self.inexpressible(),
         }
     }
 
     fn send(&self, frames: &mut BytesMut) {
-        if frames.is_empty() {
-            return;
+        if !frames.is_empty() {
+            let frames = std::mem::take(frames).freeze();
+            self.shard.metrics().sent_bytes(frames.len());
+            // A refusal shows in the outbox' fate, which the task looks at.
+            self.outbox.push(&frames);
         }
-        let frames = std::mem::take(frames).freeze();
-        self.shard.metrics().sent_bytes(frames.len());
-        // A refusal shows in the outbox' fate, which the task looks at.
-        self.outbox.push(&frames);
+        if self.held.is_begun() && !self.session.borrow().is_connecting() {
+            for frames in self.held.end() {
+                self.outbox.push(&frames);
+            }
+            // The task waits for this to go on with the client's next command.
+            self.outbox.wake();
+        }
     }
 
     /// Reads the socket until the connection ends, then ends it. `rest` was read behind the upgrade's head.
@@ -186,17 +214,17 @@ impl Connection {
         let mut reader = Reader::new(self.clone(), rest, limit).await;
         self.arm();
         let ending = self.read(&mut reader).await;
-        self.end(ending);
+        self.end(ending.clone());
         self.shard.leave_all(self);
         reader.flush().await;
         drop(reader);
-        Box::pin(close(self, ending)).await;
+        Box::pin(close(self, &ending)).await;
     }
 
     async fn read(self: &Rc<Self>, reader: &mut Reader) -> Ending {
         loop {
             if let Some(ending) = self.ending.get() {
-                return ending;
+                return ending.clone();
             }
             match self.outbox.fate() {
                 Fate::Open => {}
@@ -252,15 +280,17 @@ impl Connection {
             return;
         }
         let mut frames = BytesMut::new();
-        let mut commands = commands(self.format, payload);
+        let mut commands = commands(self.wire.format(), payload);
         let mut is_empty = true;
-        while let Some(publish) = self.advance(&mut commands, &mut is_empty, &mut frames) {
-            // Nothing may overtake what was answered before: a publication that is delivered meanwhile would.
-            self.send(&mut frames);
-            let id = publish.id;
+        while let Some(wait) = self.advance(&mut commands, &mut is_empty, &mut frames) {
             // Boxed, so that the task of an idle connection has no room for it.
-            let result = Box::pin(self.publish(*publish)).await;
-            self.step(Event::Published { id, result }, &mut frames);
+            match wait {
+                Wait::Broker(publish) => Box::pin(self.settle(publish, &mut frames)).await,
+                Wait::Connected => {
+                    self.send(&mut frames);
+                    Box::pin(self.connected()).await;
+                }
+            }
         }
         if is_empty {
             self.step(Event::Malformed, &mut frames);
@@ -274,19 +304,21 @@ impl Connection {
         self.ending.get().is_none() && self.outbox.fate() == Fate::Open
     }
 
-    /// Runs commands up to the next publication, or to the end of the frame or of the connection.
+    /// Runs commands up to the next one that has to be waited for, or to the end of the frame or of the connection.
     fn advance(
         self: &Rc<Self>,
         commands: &mut Messages<'_, Command>,
         is_empty: &mut bool,
         frames: &mut BytesMut,
-    ) -> Option<Box<Publish>> {
+    ) -> Option<Wait> {
         while self.is_listening() {
             let command = commands.next()?;
             *is_empty = false;
-            let publish = self.step(self.event_of(command), frames);
-            if publish.is_some() {
-                return publish;
+            if let Some(publish) = self.step(self.event_of(command), frames) {
+                return Some(Wait::Broker(publish));
+            }
+            if self.session.borrow().is_connecting() {
+                return Some(Wait::Connected);
             }
         }
         None
@@ -320,26 +352,6 @@ impl Connection {
         }
         Event::Pong(kind)
     }
-
-    /// Waits for the broker, and keeps the socket's queue moving meanwhile.
-    async fn publish(&self, publish: Publish) -> Result<(), ErrorCode> {
-        let payload = Bytes::from(publish.push.encode_to_vec());
-        let topic = Topic::Channel(publish.channel);
-        let mut published = self.shard.broker().publish(&topic, payload);
-        let result = loop {
-            let pending = self.outbox.queued_bytes() > 0;
-            tokio::select! {
-                biased;
-                result = &mut published => break result,
-                writable = self.outbox.socket().writable(), if pending => {
-                    if writable.is_err() || self.outbox.flush().is_err() {
-                        break Err(BrokerError::Closed);
-                    }
-                }
-            }
-        };
-        result.map_err(|error| self.shard.metrics().publish_failed(&error))
-    }
 }
 
 impl Member for Connection {
@@ -347,25 +359,24 @@ impl Member for Connection {
         self.id
     }
 
-    fn format(&self) -> Format {
-        self.format
+    fn wire(&self) -> Wire {
+        self.wire
     }
 
     fn deliver(&self, frames: &Bytes) -> bool {
         self.shard.metrics().sent_bytes(frames.len());
+        if self.held.is_begun() {
+            let fits = self.held.hold(frames, self.shard.limits().outbox_max_bytes);
+            if !fits {
+                self.end(Ending::Slow);
+            }
+            return fits;
+        }
         self.outbox.push(frames) != Pushed::Refused
     }
 
     fn inexpressible(&self) {
         self.end(Ending::Disconnect(DisconnectCode::InappropriateProtocol));
-    }
-}
-
-fn opcode(format: Format) -> Opcode {
-    if format.is_text() {
-        Opcode::Text
-    } else {
-        Opcode::Binary
     }
 }
 

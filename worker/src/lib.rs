@@ -18,6 +18,7 @@ mod connection;
 mod drain;
 mod hub;
 mod listen;
+mod look_up;
 mod metrics;
 pub mod namespace;
 mod outbox;
@@ -28,6 +29,7 @@ mod session;
 mod shard;
 mod thread;
 mod wheel;
+mod wire;
 
 pub use config::{Config, RawConfig};
 pub use process::{BindError, ServeError, Worker};

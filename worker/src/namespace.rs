@@ -54,7 +54,7 @@ pub enum DeltaType {
 }
 
 /// The options of one namespace.
-#[expect(dead_code, reason = "sessions do not follow all of them yet")]
+#[expect(dead_code, reason = "presence, deltas and filters are not served yet")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NamespaceOptions {
     /// Clients may subscribe without a subscription token.
@@ -111,6 +111,14 @@ pub(crate) struct NamespaceOptions {
     pub(crate) allow_delta_fossil: bool,
     /// Clients may filter publications by their tags.
     pub(crate) allow_tags_filter: bool,
+}
+
+impl NamespaceOptions {
+    /// Whether `channel` is a name that the namespace admits.
+    pub(crate) fn fits(&self, channel: &Channel) -> bool {
+        let regex = self.channel_regex.as_ref();
+        regex.is_none_or(|regex| regex.is_match(channel.as_str()))
+    }
 }
 
 /// Every namespace of the configuration.

@@ -3,26 +3,27 @@
 //! Owns: everything its connections share. No lock and no other thread is involved between the broker and a socket;
 //! shards do not know of each other. What is shared between them is counted at connect and disconnect only.
 
-use std::cell::RefCell;
+mod announcer;
+mod channels;
+
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::BytesMut;
 use flotilla_shared::auth::PassportKeys;
-use flotilla_shared::broker::{Broker, BrokerEvent, BrokerEvents, Topic};
-use flotilla_shared::channel::Channel;
+use flotilla_shared::broker::Broker;
 use flotilla_shared::lifecycle::Lifecycle;
-use flotilla_shared::protocol::codes::ErrorCode;
 use slab::Slab;
 
 use crate::capacity::Capacity;
 use crate::connection::Connection;
-use crate::hub::{Fanout, Hub, Join};
-use crate::metrics::{Dropped, ShardMetrics};
+use crate::hub::Hub;
+use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
-use crate::session::{Event, Now};
+use crate::session::Now;
 use crate::wheel::{GRANULARITY, Wheel};
+use announcer::{Announcements, Announcer, publish_all};
 
 /// How often the outboxes are summed for the metrics.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,6 +57,9 @@ pub(crate) struct Shard {
     hub: RefCell<Hub<Connection>>,
     wheel: RefCell<Wheel>,
     connections: RefCell<Slab<Rc<Connection>>>,
+    announcer: Announcer,
+    /// Until the task that publishes them has started.
+    announcements: Cell<Option<Announcements>>,
 }
 
 impl Shard {
@@ -67,6 +71,7 @@ impl Shard {
         broker: Arc<dyn Broker>,
         metrics: ShardMetrics,
     ) -> Self {
+        let (announcer, announcements) = Announcer::new();
         Self {
             policy,
             limits,
@@ -77,6 +82,8 @@ impl Shard {
             hub: RefCell::new(Hub::new()),
             wheel: RefCell::new(Wheel::new(Instant::now())),
             connections: RefCell::new(Slab::new()),
+            announcer,
+            announcements: Cell::new(Some(announcements)),
         }
     }
 
@@ -132,16 +139,6 @@ impl Shard {
         self.connections.borrow_mut().try_remove(id as usize);
     }
 
-    /// Takes a connection out of all its channels.
-    pub(crate) fn leave_all(&self, connection: &Connection) {
-        let session = connection.session().borrow();
-        let mut hub = self.hub.borrow_mut();
-        let now = Instant::now();
-        for channel in session.channels() {
-            hub.leave(channel, connection, now);
-        }
-    }
-
     /// Open connections of this shard.
     pub(crate) fn connections(&self) -> usize {
         self.connections.borrow().len()
@@ -164,73 +161,15 @@ impl Shard {
         is_needed.then(|| wheel.arm(id, deadline))
     }
 
-    /// Makes `member` a member of `channel`, now or once the broker has confirmed it.
-    pub(crate) fn join(self: &Rc<Self>, channel: &Channel, member: &Rc<Connection>) -> Join {
-        let join = self.hub.borrow_mut().join(channel, member);
-        if let Join::Open(token) = join {
-            tokio::task::spawn_local(self.clone().open(channel.clone(), token));
-        }
-        join
-    }
-
-    /// Subscribes a channel's topic and answers everyone who has joined meanwhile.
-    async fn open(self: Rc<Self>, channel: Channel, token: u64) {
-        let result = self
-            .broker
-            .subscribe(&Topic::Channel(channel.clone()), token)
-            .await;
-        if let Err(error) = &result {
-            tracing::debug!(%error, "a channel could not be opened");
-        }
-        let result = result.map_err(|_| ErrorCode::Internal);
-        let joiners = self
-            .hub
-            .borrow_mut()
-            .opened(token, result.is_ok(), Instant::now());
-        // No await from here on: replies are written before the hub delivers anything.
-        for joiner in joiners {
-            joiner.notify(Event::Subscribed {
-                channel: channel.clone(),
-                result,
-            });
-        }
-    }
-
-    pub(crate) fn leave(&self, channel: &Channel, member: &Connection) {
-        self.hub.borrow_mut().leave(channel, member, Instant::now());
-    }
-
-    /// Broker → hub → sockets, one tick per wake-up, until the broker connection is closed.
-    pub(crate) async fn pump(self: Rc<Self>, mut events: Box<dyn BrokerEvents>) {
-        let mut batch = Vec::new();
-        let mut scratch = BytesMut::new();
-        while events.next_batch(&mut batch).await {
-            self.tick(&mut batch, &mut scratch);
-            // A shard that always finds messages must still read its sockets.
-            tokio::task::yield_now().await;
-        }
-    }
-
-    fn tick(&self, batch: &mut Vec<BrokerEvent>, scratch: &mut BytesMut) {
-        let mut fanout = Fanout::default();
-        let mut hub = self.hub.borrow_mut();
-        for event in batch.drain(..) {
-            match event {
-                BrokerEvent::Message { token, payload }
-                | BrokerEvent::StreamMessage { token, payload, .. } => {
-                    let recipients = hub.receive(token, payload, scratch, &mut fanout);
-                    self.metrics.fanned_out_to(recipients);
-                }
-                // 0 says that some are missing, but not how many.
-                BrokerEvent::Overflow { dropped, .. } => self
-                    .metrics
-                    .dropped(Dropped::BrokerOverflow, dropped.max(1)),
-                BrokerEvent::Disconnected => tracing::warn!("broker connection lost"),
-                BrokerEvent::Reconnected => tracing::info!("broker connection restored"),
+    /// Publishes what this shard announces. Never ends by itself.
+    pub(crate) fn announcements(&self) -> impl Future<Output = ()> + use<> {
+        let announcements = self.announcements.take();
+        let broker = self.broker.clone();
+        async move {
+            if let Some(announcements) = announcements {
+                publish_all(broker, announcements).await;
             }
         }
-        hub.flush(&mut fanout);
-        self.metrics.fanned_out(&fanout);
     }
 
     /// The shard's one timer: deadlines of connections, lingering channels, metrics. Never ends by itself.

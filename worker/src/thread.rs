@@ -169,11 +169,13 @@ async fn serve(
 ) -> Result<(), Crashed> {
     let pump = tokio::task::spawn_local(shard.clone().pump(events));
     let clock = tokio::task::spawn_local(shard.clone().keep_time());
+    let announcements = tokio::task::spawn_local(shard.announcements());
     tokio::select! {
         () = accept_all(shard, listener) => Err(Crashed),
         () = drain(shard, plan) => Ok(()),
         _ = pump => Err(Crashed),
         _ = clock => Err(Crashed),
+        _ = announcements => Err(Crashed),
     }
 }
 

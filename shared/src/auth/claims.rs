@@ -4,11 +4,14 @@
 //! does not know signatures. `info`, `data` and `meta` keep their JSON byte for byte: applications
 //! compare and hash what they put in.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::value::RawValue;
 
+use super::grant::{ChannelGrant, Overrides};
 use super::jwt::TokenError;
 
 /// What a connection token grants. Also travels in a [`Passport`](super::Passport).
@@ -24,6 +27,9 @@ pub struct ConnectionClaims {
     pub info: Bytes,
     /// `channels`: what the server subscribes the connection to.
     pub channels: Vec<String>,
+    /// `subs`: the same, each with what it comes with.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subs: BTreeMap<String, ChannelGrant>,
     /// `meta` (JSON): known to the server only, never sent to a client. Empty = none.
     #[serde(with = "payload")]
     pub meta: Bytes,
@@ -49,6 +55,8 @@ pub struct SubscriptionClaims {
     pub info: Bytes,
     /// `data` (JSON) or the decoded `b64data`: goes to the client in the subscribe result.
     pub data: Bytes,
+    /// `override`: what differs from the options of the channel's namespace.
+    pub overrides: Overrides,
     /// `jti`: the token's own id.
     pub token_id: Option<String>,
     /// `iat`: when the token was issued, in seconds since the Unix epoch.
@@ -72,6 +80,9 @@ pub(super) struct RawClaims {
     b64data: Option<Box<RawValue>>,
     meta: Option<Box<RawValue>>,
     channels: Option<Box<RawValue>>,
+    subs: Option<Box<RawValue>>,
+    #[serde(rename = "override")]
+    overrides: Option<Box<RawValue>>,
     channel: Option<Box<RawValue>>,
     client: Option<Box<RawValue>>,
     expire_at: Option<Box<RawValue>>,
@@ -142,6 +153,7 @@ impl RawClaims {
             expire_at: self.expire_at()?,
             info: payload_claim("b64info", self.b64info.as_deref(), self.info.as_deref())?,
             channels: claim("channels", self.channels.as_deref())?.unwrap_or_default(),
+            subs: claim("subs", self.subs.as_deref())?.unwrap_or_default(),
             meta: self.meta.as_deref().map(json_bytes).unwrap_or_default(),
             token_id: claim("jti", self.jti.as_deref())?,
             issued_at: numeric_date("iat", self.iat.as_deref())?,
@@ -162,6 +174,7 @@ impl RawClaims {
             expire_at: self.expire_at()?,
             info: payload_claim("b64info", self.b64info.as_deref(), self.info.as_deref())?,
             data: payload_claim("b64data", self.b64data.as_deref(), self.data.as_deref())?,
+            overrides: claim("override", self.overrides.as_deref())?.unwrap_or_default(),
             token_id: claim("jti", self.jti.as_deref())?,
             issued_at: numeric_date("iat", self.iat.as_deref())?,
         })

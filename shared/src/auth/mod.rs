@@ -6,6 +6,7 @@
 //! decide what a user may do.
 
 mod claims;
+mod grant;
 mod jwks;
 pub mod jwt;
 mod key;
@@ -15,6 +16,7 @@ pub mod passport;
 mod signer;
 
 pub use claims::{ConnectionClaims, SubscriptionClaims};
+pub use grant::{ChannelGrant, Overrides, Switch};
 pub use jwks::JwksRefresher;
 pub use jwt::{TokenError, Verifier};
 pub use options::TokenOptions;

@@ -213,10 +213,13 @@ struct Sealed {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
     use serde_json::json;
 
     use super::*;
+    use crate::auth::ChannelGrant;
 
     const NOW: u64 = 1_700_000_000;
 
@@ -235,6 +238,7 @@ mod tests {
                 expire_at: Some(NOW + 60),
                 info: Bytes::from_static(b"{\"b\": 1.0,  \"a\":\"\\u00e9\"}"),
                 channels: vec!["news".to_owned()],
+                subs: BTreeMap::from([("b".to_owned(), ChannelGrant::default())]),
                 meta: Bytes::from_static(&[0, 0xff]),
                 token_id: Some("id".to_owned()),
                 issued_at: Some(NOW),

@@ -17,6 +17,7 @@ mod metrics;
 mod overload;
 mod permissions;
 mod pings;
+mod recovery;
 mod roster;
 mod server_api;
 mod slow_reader;

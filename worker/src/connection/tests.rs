@@ -5,6 +5,7 @@ use std::time::Duration;
 use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
 use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
+use flotilla_shared::protocol::Format;
 use prometheus::Registry;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -66,7 +67,15 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
         Pings::Messages,
         shard.now(),
     );
-    let make = |id| Connection::new(id, Format::Json, shard.clone(), outbox, session);
+    let make = |id| {
+        Connection::new(
+            id,
+            Wire::WebSocket(Format::Json),
+            shard.clone(),
+            outbox,
+            session,
+        )
+    };
     (shard.attach(make).1, client)
 }
 

@@ -1,18 +1,21 @@
-//! Fan-out by tick: what the broker delivered in one wake-up is encoded once per channel and wire format into one
-//! buffer, and the same bytes are written to each member.
+//! Fan-out by tick: what the broker delivered in one wake-up is encoded once per channel and group into one buffer,
+//! and the same bytes are written to each member.
 //!
-//! Owns: the encoding of a publication into frames, and the order of one tick. Knows nothing of who the members are.
+//! Owns: the encoding of what happens in a channel into frames, and the order of one tick. Knows nothing of who the
+//! members are.
 
 use bytes::{Bytes, BytesMut};
+use flotilla_shared::broker::Stamp;
 use flotilla_shared::protocol::types::{Push, Reply};
-use flotilla_shared::protocol::{Format, append_reply};
-use flotilla_shared::websocket::{Opcode, append_frame};
-use indexmap::IndexMap;
 use prost::Message as _;
 
-use super::{Hub, Member, Slot, index_of, slot_of};
+use super::recovery::place;
+use super::slot::{Slot, State};
+use super::stream::{Continuity, Stream};
+use super::{Hub, Member, slot_of};
+use crate::wire::Wire;
 
-/// A slot's frames are written out when they reach this size, even within a tick, so that one busy channel cannot
+/// A group's frames are written out when they reach this size, even within a tick, so that one busy channel cannot
 /// make a buffer of any size.
 const TICK_MAX_BYTES: usize = 128 * 1024;
 
@@ -23,103 +26,136 @@ pub(crate) struct Fanout {
     pub(crate) delivered: u64,
     /// Copies that a member's outbox refused.
     pub(crate) refused: u64,
-    /// Broker payloads that are no publication of ours.
+    /// Broker payloads that are nothing of ours.
     pub(crate) malformed: u64,
+    /// Publications of a stream that the broker had delivered before.
+    pub(crate) repeated: u64,
+    /// Times that publications of a stream were missing.
+    pub(crate) gaps: u64,
 }
 
 impl<M: Member> Hub<M> {
-    /// Takes one message off the broker: encodes it for the formats that have members, and returns how many members
-    /// there are. `scratch` is empty before and after.
+    /// Takes one message off the broker: encodes it for the groups that want it, and returns how many members there
+    /// are in these. `scratch` is empty before and after.
     pub(crate) fn receive(
         &mut self,
         token: u64,
         payload: Bytes,
+        stamp: Option<Stamp>,
         scratch: &mut BytesMut,
         fanout: &mut Fanout,
     ) -> usize {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };
-        let recipients = slot.members.iter().map(IndexMap::len).sum();
-        let (Some(channel), true) = (&slot.channel, recipients > 0) else {
+        match stamp.map_or(Continuity::Next, |stamp| slot.follow(stamp, &payload)) {
+            Continuity::Next => {}
+            Continuity::Repeated => {
+                fanout.repeated += 1;
+                return 0;
+            }
+            Continuity::Broken => {
+                fanout.gaps += 1;
+                slot.groups.flush(fanout);
+                self.subscriptions -= slot.lose_continuity(&mut self.settled);
+                self.emptied.push(token);
+            }
+        }
+        if slot.is_empty() {
             return 0;
-        };
-        let Ok(mut push) = Push::decode(payload) else {
+        }
+        slot.touch(index, &mut self.dirty);
+        if slot.groups.is_empty() {
+            return 0;
+        }
+        let Ok(push) = Push::decode(payload) else {
             fanout.malformed += 1;
             return 0;
         };
-        push.channel = channel.as_str().to_owned();
-        let reply = Reply {
-            push: Some(push),
-            ..Reply::default()
-        };
-        for format in [Format::Json, Format::Protobuf] {
-            slot.encode(format, &reply, scratch);
-        }
-        if !slot.is_dirty {
-            slot.is_dirty = true;
-            self.dirty.push(index);
-        }
-        slot.unflushed += 1;
-        if slot
-            .tick
-            .iter()
-            .any(|frames| frames.len() >= TICK_MAX_BYTES)
-        {
-            slot.flush(fanout);
-        }
-        recipients
+        slot.spread(push, stamp, scratch, fanout)
     }
 
-    /// Ends the tick: writes what was received since the last one.
+    /// Ends the tick: writes what was received since the last one, and lets in who waited for it.
     pub(crate) fn flush(&mut self, fanout: &mut Fanout) {
         for index in self.dirty.drain(..) {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.is_dirty = false;
-                slot.flush(fanout);
+                slot.groups.flush(fanout);
+                self.subscriptions += slot.settle(&mut self.settled);
             }
         }
     }
 }
 
 impl<M: Member> Slot<M> {
-    fn encode(&mut self, format: Format, reply: &Reply, scratch: &mut BytesMut) {
-        let at = index_of(format);
-        let (Some(members), Some(frames)) = (self.members.get(at), self.tick.get_mut(at)) else {
-            return;
-        };
-        if members.is_empty() {
-            return;
-        }
-        scratch.clear();
-        match append_reply(format, reply, scratch) {
-            Ok(()) => {
-                let opcode = if format.is_text() {
-                    Opcode::Text
-                } else {
-                    Opcode::Binary
-                };
-                append_frame(opcode, scratch, frames);
+    /// The one place that decides what a stream's message means for those who have followed it so far.
+    fn follow(&mut self, stamp: Stamp, payload: &[u8]) -> Continuity {
+        match (&self.state, &mut self.stream) {
+            (State::Opening { .. }, stream @ None) => {
+                *stream = Some(Box::new(Stream::seen(stamp, payload)));
+                Continuity::Next
             }
-            Err(_) => members.values().for_each(|member| member.inexpressible()),
+            (State::Opening { .. }, Some(stream)) => {
+                // Nobody has followed it: where it begins for joiners is said by `begin`.
+                stream.follow(stamp, payload);
+                Continuity::Next
+            }
+            (_, Some(stream)) => stream.follow(stamp, payload),
+            // To this worker's mind the channel has no history, so that nobody was given a position.
+            (_, None) => Continuity::Next,
         }
-        scratch.clear();
     }
 
-    fn flush(&mut self, fanout: &mut Fanout) {
-        let messages = std::mem::take(&mut self.unflushed);
-        for (members, frames) in self.members.iter().zip(&mut self.tick) {
-            if frames.is_empty() {
+    /// Encodes a message for the groups that want it; returns how many members they have.
+    fn spread(
+        &mut self,
+        mut push: Push,
+        stamp: Option<Stamp>,
+        scratch: &mut BytesMut,
+        fanout: &mut Fanout,
+    ) -> usize {
+        let Some(channel) = &self.channel else {
+            return 0;
+        };
+        channel.as_str().clone_into(&mut push.channel);
+        let is_publication = push.publication.is_some();
+        if let Some(publication) = &mut push.publication {
+            publication.delta = false;
+            if let Some(stamp) = stamp {
+                place(publication, stamp.position);
+            }
+        } else if push.join.is_none() && push.leave.is_none() {
+            fanout.malformed += 1;
+            return 0;
+        }
+        let reply = Reply {
+            push: Some(push),
+            ..Reply::default()
+        };
+        let mut recipients = 0;
+        // Whose encoding `scratch` holds.
+        let mut encoded: Option<Wire> = None;
+        for group in self.groups.iter_mut() {
+            if !is_publication && !group.delivery.join_leave {
                 continue;
             }
-            let frames = std::mem::take(frames).freeze();
-            for member in members.values() {
-                if member.deliver(&frames) {
-                    fanout.delivered += messages;
-                } else {
-                    fanout.refused += messages;
-                }
+            recipients += group.len();
+            if encoded != Some(group.wire) {
+                scratch.clear();
+                let result = group.wire.encode(&reply, scratch);
+                encoded = result.is_ok().then_some(group.wire);
+            }
+            if encoded.is_none() {
+                group.inexpressible();
+                continue;
+            }
+            group.wire.frame(scratch, &mut group.frames);
+            group.unflushed += 1;
+            if group.frames.len() >= TICK_MAX_BYTES {
+                group.flush(fanout);
             }
         }
+        scratch.clear();
+        recipients
     }
 }

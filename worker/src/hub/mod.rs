@@ -1,24 +1,42 @@
 //! The hub: one shard's map of channel → subscribers.
 //!
-//! Owns: each channel's state and its set of members. Knows nothing of sockets (a member is anything that takes
-//! ready-made frames) and nothing of the broker's kind: it says which topic to open or leave, the shard does it.
+//! Owns: each channel's state, its set of members and its position in the channel's stream. Knows nothing of sockets (a
+//! member is anything that takes ready-made frames) and nothing of the broker's kind: it says which topic to open or
+//! leave and what history to read, the shard does it.
 //!
 //! A channel is `Opening` (the broker has been asked; joiners wait for its barrier) → `Live` → `Lingering` (empty; it
 //! leaves the broker only after [`LINGER`], so that churn does not reach it) → gone. Broker messages carry a token
 //! made of the slot's index and generation, so that a late message of an earlier life finds nobody.
+//!
+//! A live channel with history has a position. Whoever is a member has got everything up to it, or was never promised
+//! it: a publication that is not the next one is dropped, or shows a gap, and no positioned member sees what is behind
+//! a gap. No state is kept per member.
 
 mod fanout;
+mod groups;
+mod joining;
+mod recovery;
+mod ring;
+mod slot;
+mod stream;
+mod upkeep;
 
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use flotilla_shared::broker::StreamPosition;
 use flotilla_shared::channel::Channel;
-use flotilla_shared::protocol::Format;
-use indexmap::IndexMap;
+
+use crate::wire::Wire;
+use slot::{Entry, Slot, State};
 
 pub(crate) use fanout::Fanout;
+pub(crate) use groups::Delivery;
+pub(crate) use joining::{
+    Fetch, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
+};
 
 /// How long an empty channel stays subscribed at the broker.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -27,23 +45,12 @@ pub(crate) const LINGER: Duration = Duration::from_secs(1);
 pub(crate) trait Member {
     /// Unique within the shard while the member lives.
     fn id(&self) -> u32;
-    /// The wire format in which this member takes frames.
-    fn format(&self) -> Format;
+    /// How this member takes frames; it never changes.
+    fn wire(&self) -> Wire;
     /// Takes ready-made frames, never waiting. False when they were refused.
     fn deliver(&self, frames: &Bytes) -> bool;
     /// A publication cannot be expressed in this member's format; it is to be disconnected.
     fn inexpressible(&self);
-}
-
-/// What [`Hub::join`] asks of the shard.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Join {
-    /// The member is in: it gets everything from now on.
-    Joined,
-    /// Waiting for a broker subscription that was asked for before.
-    Waiting,
-    /// Waiting; the shard has to subscribe the channel's topic with this token and report to [`Hub::opened`].
-    Open(u64),
 }
 
 /// See the module's documentation.
@@ -54,39 +61,16 @@ pub(crate) struct Hub<M> {
     names: HashMap<Channel, u32>,
     /// Channels that became empty, oldest first. An entry of an earlier state is skipped.
     lingering: VecDeque<(Instant, u64)>,
-    /// Slots with frames to be written at the end of this tick.
+    /// Channels that may have become empty where nobody knew the time.
+    emptied: Vec<u64>,
+    /// Channels in which members may wait for the broker to deliver.
+    waiting: Vec<u64>,
+    /// Slots to be looked at when this tick ends.
     dirty: Vec<u32>,
+    settled: Vec<Settled<M>>,
+    /// The last ticket that was given to a recovery.
+    tickets: u32,
     subscriptions: usize,
-}
-
-#[derive(Debug)]
-struct Slot<M> {
-    channel: Option<Channel>,
-    generation: u32,
-    state: State<M>,
-    members: [Members<M>; 2],
-    /// Frames of this tick, by wire format.
-    tick: [BytesMut; 2],
-    /// Messages in `tick`.
-    unflushed: u64,
-    is_dirty: bool,
-}
-
-type Members<M> = IndexMap<u32, Rc<M>>;
-
-#[derive(Debug)]
-enum State<M> {
-    Free,
-    Opening { joiners: Vec<Rc<M>> },
-    Live,
-    Lingering { since: Instant },
-}
-
-fn index_of(format: Format) -> usize {
-    match format {
-        Format::Json => 0,
-        Format::Protobuf => 1,
-    }
 }
 
 fn token_of(index: u32, generation: u32) -> u64 {
@@ -100,7 +84,11 @@ impl<M: Member> Hub<M> {
             free: Vec::new(),
             names: HashMap::new(),
             lingering: VecDeque::new(),
+            emptied: Vec::new(),
+            waiting: Vec::new(),
             dirty: Vec::new(),
+            settled: Vec::new(),
+            tickets: 0,
             subscriptions: 0,
         }
     }
@@ -115,26 +103,44 @@ impl<M: Member> Hub<M> {
         self.subscriptions
     }
 
-    /// Adds `member` to `channel`, at once or when the broker's barrier has been passed.
-    pub(crate) fn join(&mut self, channel: &Channel, member: &Rc<M>) -> Join {
+    /// Adds `member` to `channel`, in which it is not yet: at once, or when the broker's barrier has been passed and
+    /// what it wants to recover is there.
+    pub(crate) fn join(
+        &mut self,
+        channel: &Channel,
+        member: &Rc<M>,
+        subscribing: Subscribing,
+    ) -> Join {
         let Some(&index) = self.names.get(channel) else {
-            return Join::Open(self.open(channel, member));
+            return Join::Open(self.open(channel, member, subscribing));
         };
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Join::Waiting;
         };
-        if let State::Opening { joiners } = &mut slot.state {
-            joiners.push(member.clone());
+        if let State::Opening { joiners, .. } = &mut slot.state {
+            joiners.push((member.clone(), subscribing));
             return Join::Waiting;
         }
         slot.state = State::Live;
-        self.subscriptions += slot.insert(member);
-        Join::Joined
+        let token = token_of(index, slot.generation);
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = self.tickets;
+        match slot.admit(member, subscribing, ticket) {
+            Entry::In(joined) => {
+                self.subscriptions += 1;
+                Join::Joined(joined)
+            }
+            Entry::Recovering(query) => Join::Fetch(Fetch {
+                token,
+                ticket,
+                query,
+            }),
+        }
     }
 
-    fn open(&mut self, channel: &Channel, member: &Rc<M>) -> u64 {
+    fn open(&mut self, channel: &Channel, member: &Rc<M>, subscribing: Subscribing) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(Slot::free());
+            self.slots.push(Slot::free(0));
             (self.slots.len() - 1) as u32
         });
         self.names.insert(channel.clone(), index);
@@ -144,34 +150,59 @@ impl<M: Member> Hub<M> {
         slot.channel = Some(channel.clone());
         slot.generation = slot.generation.wrapping_add(1);
         slot.state = State::Opening {
-            joiners: vec![member.clone()],
+            joiners: vec![(member.clone(), subscribing)],
+            is_doubtful: false,
         };
         token_of(index, slot.generation)
     }
 
-    /// The broker's answer for a channel that was opening. Returns who was waiting; on success they are members
-    /// now, and whoever runs this writes their replies before anything else is delivered. On failure the channel is
-    /// gone and nobody is a member.
-    pub(crate) fn opened(&mut self, token: u64, succeeded: bool, now: Instant) -> Vec<Rc<M>> {
+    /// The broker's answer for a channel that was opening: where the channel's stream ended when the subscription had
+    /// been confirmed, `None` if it has no history; or that it could not be opened.
+    pub(crate) fn opened(
+        &mut self,
+        token: u64,
+        result: Result<Option<StreamPosition>, ()>,
+        now: Instant,
+    ) -> Opened<M> {
+        let mut opened = Opened {
+            joined: Vec::new(),
+            fetches: Vec::new(),
+            refused: Vec::new(),
+        };
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
-            return Vec::new();
+            return opened;
         };
-        let State::Opening { joiners } = std::mem::replace(&mut slot.state, State::Live) else {
-            return Vec::new();
+        let State::Opening {
+            joiners,
+            is_doubtful,
+        } = &mut slot.state
+        else {
+            return opened;
         };
-        if succeeded {
-            self.subscriptions += joiners
-                .iter()
-                .map(|member| slot.insert(member))
-                .sum::<usize>();
-            if slot.is_empty() {
-                slot.state = State::Lingering { since: now };
-                self.lingering.push_back((now, token));
-            }
-        } else {
+        let (joiners, is_doubtful) = (std::mem::take(joiners), *is_doubtful);
+        let Ok(end) = result else {
+            opened.refused = joiners.into_iter().map(|(member, _)| member).collect();
             self.release(index);
+            return opened;
+        };
+        slot.begin(end, is_doubtful);
+        for (member, subscribing) in joiners {
+            self.tickets = self.tickets.wrapping_add(1);
+            let ticket = self.tickets;
+            match slot.admit(&member, subscribing, ticket) {
+                Entry::In(joined) => {
+                    self.subscriptions += 1;
+                    opened.joined.push((member, joined));
+                }
+                Entry::Recovering(query) => opened.fetches.push(Fetch {
+                    token,
+                    ticket,
+                    query,
+                }),
+            }
         }
-        joiners
+        self.linger_if_empty(token, now);
+        opened
     }
 
     /// Takes `member` out of `channel`, whether it is in or still waiting. Unknown members are ignored.
@@ -182,34 +213,18 @@ impl<M: Member> Hub<M> {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return;
         };
-        if let State::Opening { joiners } = &mut slot.state {
-            joiners.retain(|joiner| joiner.id() != member.id());
+        if let State::Opening { joiners, .. } = &mut slot.state {
+            joiners.retain(|(joiner, _)| joiner.id() != member.id());
             return;
         }
-        self.subscriptions -= slot.remove(member);
-        if slot.is_empty() && matches!(slot.state, State::Live) {
-            slot.state = State::Lingering { since: now };
-            self.lingering
-                .push_back((now, token_of(index, slot.generation)));
+        if slot.groups.remove(member.id()) {
+            self.subscriptions -= 1;
+        } else if let Some(stream) = &mut slot.stream {
+            let recovering = &mut stream.recovering;
+            recovering.retain(|recovering| recovering.member.id() != member.id());
         }
-    }
-
-    /// Lets go of the channels that have been empty for [`LINGER`]; returns the tokens to unsubscribe.
-    pub(crate) fn sweep(&mut self, now: Instant) -> Vec<u64> {
-        let mut left = Vec::new();
-        while let Some(&(since, token)) = self.lingering.front() {
-            if now.saturating_duration_since(since) < LINGER {
-                break;
-            }
-            self.lingering.pop_front();
-            if let Some((index, slot)) = slot_of(&mut self.slots, token)
-                && matches!(slot.state, State::Lingering { since: began } if began == since)
-            {
-                self.release(index);
-                left.push(token);
-            }
-        }
-        left
+        let token = token_of(index, slot.generation);
+        self.linger_if_empty(token, now);
     }
 
     fn release(&mut self, index: u32) {
@@ -217,11 +232,7 @@ impl<M: Member> Hub<M> {
             if let Some(channel) = slot.channel.take() {
                 self.names.remove(&channel);
             }
-            let generation = slot.generation;
-            *slot = Slot {
-                generation,
-                ..Slot::free()
-            };
+            *slot = Slot::free(slot.generation);
             self.free.push(index);
         }
     }
@@ -231,48 +242,6 @@ fn slot_of<M>(slots: &mut [Slot<M>], token: u64) -> Option<(u32, &mut Slot<M>)> 
     let index = token as u32;
     let slot = slots.get_mut(index as usize)?;
     (token_of(index, slot.generation) == token).then_some((index, slot))
-}
-
-impl<M: Member> Slot<M> {
-    /// How many members this added: 0 or 1.
-    fn insert(&mut self, member: &Rc<M>) -> usize {
-        self.members
-            .get_mut(index_of(member.format()))
-            .map_or(0, |members| {
-                usize::from(members.insert(member.id(), member.clone()).is_none())
-            })
-    }
-
-    /// How many members this removed: 0 or 1.
-    fn remove(&mut self, member: &M) -> usize {
-        self.members
-            .get_mut(index_of(member.format()))
-            .map_or(0, |members| {
-                let removed = members.swap_remove(&member.id()).is_some();
-                if members.capacity() > 64 && members.len() < members.capacity() / 4 {
-                    members.shrink_to(members.len() * 2);
-                }
-                usize::from(removed)
-            })
-    }
-}
-
-impl<M> Slot<M> {
-    fn free() -> Self {
-        Self {
-            channel: None,
-            generation: 0,
-            state: State::Free,
-            members: [IndexMap::new(), IndexMap::new()],
-            tick: [BytesMut::new(), BytesMut::new()],
-            unflushed: 0,
-            is_dirty: false,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.members.iter().all(IndexMap::is_empty)
-    }
 }
 
 #[cfg(test)]

@@ -118,9 +118,9 @@ impl Connections {
     }
 
     /// Counts a connection's end.
-    pub(crate) fn closed(&self, ending: Ending) {
+    pub(crate) fn closed(&self, ending: &Ending) {
         let (code, initiator) = match ending {
-            Ending::ByClient(code) => (code, "client"),
+            Ending::ByClient(code) => (*code, "client"),
             Ending::Gone => (None, "client"),
             other => (other.close().map(|(code, _)| code), "worker"),
         };

@@ -1,23 +1,25 @@
-//! The commands `connect` and `refresh`: who the client is, and for how long.
+//! The command `connect`: who the client is, and what it begins with.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_shared::auth::{ConnectionClaims, TokenError};
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
-use flotilla_shared::protocol::types::{
-    ConnectRequest, ConnectResult, RefreshRequest, RefreshResult, Reply,
-};
+use flotilla_shared::protocol::types::{ConnectRequest, ConnectResult, Reply};
 
-use super::{Actions, Expiry, Now, Pings, Session, State, after, error, reply, ttl};
+use super::{Action, Actions, Expiry, Now, Pings, Refused, Session, State, after, reply, ttl_of};
 
 /// How the server presents itself in connect and refresh results.
-const VERSION: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
+pub(super) const VERSION: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
 
-/// A connect command that is not granted.
-enum Refused {
-    /// An error reply; the client decides what to do.
-    Error(ErrorCode),
-    Disconnect(DisconnectCode),
+/// A connect command whose reply waits for the channels that come with it.
+#[derive(Debug)]
+pub(super) struct Connecting {
+    pub(super) id: u32,
+    pub(super) until: Instant,
+    /// Completed channel by channel.
+    pub(super) result: ConnectResult,
+    /// Channels that are not there yet.
+    pub(super) pending: usize,
 }
 
 impl Session {
@@ -28,30 +30,27 @@ impl Session {
         now: Now,
         actions: &mut Actions,
     ) {
-        let granted = self.identify(request, now).and_then(|(claims, by_client)| {
-            let ttl_seconds = match claims.expire_at {
-                None => None,
-                Some(at) => Some(ttl(at, now).ok_or(Refused::Error(ErrorCode::Expired))?),
-            };
-            Ok((claims, by_client, ttl_seconds))
+        let welcomed = self.identify(request, now).and_then(|(claims, by_client)| {
+            self.welcome(id, request, claims, by_client, now, actions)
         });
-        match granted {
-            Ok((claims, by_client, ttl_seconds)) => {
-                self.user = claims.user.into_boxed_str();
-                self.info = claims.info;
-                self.expiry = self.expiry_after(ttl_seconds, by_client, now);
-                self.state = State::Connected;
-                self.start_pings(now);
-                let told_ttl = ttl_seconds.filter(|_| by_client);
-                actions.push(reply(Reply::connect(id, self.connect_result(told_ttl))));
-            }
-            Err(Refused::Error(code)) => {
-                let until = now.at + self.policy.client.stale_close_delay;
-                self.state = State::Refused { until };
-                actions.push(error(id, code));
-            }
-            Err(Refused::Disconnect(code)) => self.close(code, actions),
+        if let Err(refused) = welcomed {
+            self.refuse_connect(id, &refused, now, actions);
         }
+    }
+
+    pub(super) fn refuse_connect(
+        &mut self,
+        id: u32,
+        refused: &Refused,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        for subscription in std::mem::take(&mut self.subscriptions) {
+            actions.push(Action::Unsubscribe(subscription.channel));
+        }
+        let until = now.at + self.policy.client.stale_close_delay;
+        self.state = State::Refused { until };
+        self.refuse(id, refused, actions);
     }
 
     /// Who the client is, and whether it refreshes that itself.
@@ -63,14 +62,15 @@ impl Session {
         request: &ConnectRequest,
         now: Now,
     ) -> Result<(ConnectionClaims, bool), Refused> {
+        let options = &self.policy.client;
         let edge = self.edge.take();
         if request.token.is_empty() {
             return match edge {
                 Some(claims) => Ok((*claims, false)),
-                None if self.policy.client.allow_anonymous_connect_without_token => {
+                None if options.allow_anonymous_connect_without_token || options.insecure => {
                     Ok((ConnectionClaims::default(), false))
                 }
-                None => Err(Refused::Disconnect(DisconnectCode::BadRequest)),
+                None => Err(DisconnectCode::BadRequest.into()),
             };
         }
         let claims = match self
@@ -79,21 +79,76 @@ impl Session {
             .verify_connection(&request.token, now.unix_seconds)
         {
             Ok(claims) => claims,
-            Err(TokenError::Expired) => return Err(Refused::Error(ErrorCode::TokenExpired)),
+            Err(TokenError::Expired) => return Err(ErrorCode::TokenExpired.into()),
             // Temporary: the key is being fetched.
-            Err(TokenError::UnknownKey) => return Err(Refused::Error(ErrorCode::Internal)),
-            Err(_) => return Err(Refused::Disconnect(DisconnectCode::InvalidToken)),
+            Err(TokenError::UnknownKey) => return Err(ErrorCode::Internal.into()),
+            Err(_) => return Err(DisconnectCode::InvalidToken.into()),
         };
         if edge.is_some_and(|edge| edge.user != claims.user) {
-            return Err(Refused::Disconnect(DisconnectCode::InvalidToken));
+            return Err(DisconnectCode::InvalidToken.into());
         }
-        if claims.user.is_empty() && self.policy.client.disallow_anonymous_connection_tokens {
-            return Err(Refused::Disconnect(DisconnectCode::PermissionDenied));
+        if claims.user.is_empty() && options.disallow_anonymous_connection_tokens {
+            return Err(DisconnectCode::PermissionDenied.into());
         }
         Ok((claims, true))
     }
 
-    fn expiry_after(&self, ttl_seconds: Option<u32>, by_client: bool, now: Now) -> Expiry {
+    /// Takes the client in, at once or when its channels are there.
+    fn welcome(
+        &mut self,
+        id: u32,
+        request: &ConnectRequest,
+        claims: ConnectionClaims,
+        by_client: bool,
+        now: Now,
+        actions: &mut Actions,
+    ) -> Result<(), Refused> {
+        let ttl_seconds = ttl_of(claims.expire_at, now)?;
+        self.user = claims.user.as_str().into();
+        let channels = self.channels_to_begin_with(&claims, request)?;
+        self.info = claims.info;
+        self.expiry = self.expiry_after(ttl_seconds, by_client, now);
+        self.state = State::Connecting(Box::new(Connecting {
+            id,
+            until: now.at + self.policy.client.stale_close_delay,
+            result: self.connect_result(ttl_seconds.filter(|_| by_client)),
+            pending: channels.len(),
+        }));
+        for (channel, grant) in channels {
+            let recovery = request.subs.get(channel.as_str());
+            self.begin_with(channel, grant, recovery, now, actions);
+        }
+        self.connect_if_complete(now, actions);
+        Ok(())
+    }
+
+    /// Answers the connect command once every channel is there.
+    pub(super) fn connect_if_complete(&mut self, now: Now, actions: &mut Actions) {
+        let State::Connecting(connecting) = &mut self.state else {
+            return;
+        };
+        if connecting.pending > 0 {
+            return;
+        }
+        let result = std::mem::take(&mut connecting.result);
+        let id = connecting.id;
+        self.state = State::Connected;
+        self.start_pings(now);
+        actions.push(reply(Reply::connect(id, result)));
+        let joins: Vec<_> = self
+            .subscriptions
+            .iter()
+            .map(|own| self.join(own))
+            .collect();
+        actions.extend(joins.into_iter().flatten());
+    }
+
+    pub(super) fn expiry_after(
+        &self,
+        ttl_seconds: Option<u32>,
+        by_client: bool,
+        now: Now,
+    ) -> Expiry {
         match ttl_seconds {
             None => Expiry::Never,
             Some(seconds) if by_client => {
@@ -139,43 +194,5 @@ impl Session {
             },
             ..ConnectResult::default()
         }
-    }
-
-    pub(super) fn refresh(
-        &mut self,
-        id: u32,
-        request: &RefreshRequest,
-        now: Now,
-        actions: &mut Actions,
-    ) {
-        if request.token.is_empty() || matches!(self.expiry, Expiry::ByServer(_)) {
-            return self.close(DisconnectCode::BadRequest, actions);
-        }
-        let claims = match self
-            .policy
-            .verifier
-            .verify_connection(&request.token, now.unix_seconds)
-        {
-            Ok(claims) if claims.user == *self.user => claims,
-            Err(TokenError::Expired) => {
-                return self.close(DisconnectCode::ConnectionExpired, actions);
-            }
-            Err(TokenError::UnknownKey) => return actions.push(error(id, ErrorCode::Internal)),
-            Ok(_) | Err(_) => return self.close(DisconnectCode::InvalidToken, actions),
-        };
-        let ttl_seconds = match claims.expire_at.map(|at| ttl(at, now)) {
-            None => None,
-            Some(Some(seconds)) => Some(seconds),
-            Some(None) => return actions.push(error(id, ErrorCode::Expired)),
-        };
-        self.info = claims.info;
-        self.expiry = self.expiry_after(ttl_seconds, true, now);
-        let result = RefreshResult {
-            client: self.client.to_string(),
-            version: VERSION.to_owned(),
-            expires: ttl_seconds.is_some(),
-            ttl: ttl_seconds.unwrap_or_default(),
-        };
-        actions.push(reply(Reply::refresh(id, result)));
     }
 }

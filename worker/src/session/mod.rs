@@ -7,8 +7,14 @@
 //! [`Event::Timer`] at [`Session::next_deadline`]. The rules are those of the Centrifuge client protocol, version 2.
 
 mod connect;
+mod event;
+mod lookup;
+mod permission;
 mod publish;
+mod refresh;
+mod server_side;
 mod subscribe;
+mod subscription;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -17,98 +23,18 @@ use bytes::Bytes;
 use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
-use flotilla_shared::protocol::types::{ClientInfo, Push, Reply, Request};
-use smallvec::SmallVec;
+use flotilla_shared::protocol::types::{ClientInfo, Leave, Push, Reply, Request};
 use uuid::Uuid;
 
 use crate::policy::Policy;
 
+use connect::Connecting;
+use subscription::Subscription;
+
+pub(crate) use event::{Action, Actions, Event, LookUp, Now, Pings, Publish};
+
 /// Deadlines further away than this are cut: nobody stays connected for a year.
 const TTL_MAX_SECONDS: u64 = 365 * 24 * 3600;
-
-/// The time, as an argument: a session never asks a clock.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Now {
-    /// For deadlines.
-    pub(crate) at: Instant,
-    /// For the times in tokens: seconds since 1970.
-    pub(crate) unix_seconds: u64,
-}
-
-/// What can happen to a session.
-#[derive(Debug)]
-pub(crate) enum Event {
-    /// A command of the client; `id` is 0 where the client gave none.
-    Request {
-        /// What the reply has to carry.
-        id: u32,
-        /// The command's body.
-        request: Request,
-    },
-    /// The client answered a ping, or says so: in a message, or by the transport's means.
-    Pong(Pings),
-    /// The client sent what is no command.
-    Malformed,
-    /// The hub's answer to [`Action::Subscribe`].
-    Subscribed {
-        /// The channel that was asked for.
-        channel: Channel,
-        /// Whether the client is a member now.
-        result: Result<(), ErrorCode>,
-    },
-    /// The broker's answer to [`Action::Publish`].
-    Published {
-        /// The command's id.
-        id: u32,
-        /// Whether the broker has taken it.
-        result: Result<(), ErrorCode>,
-    },
-    /// A deadline may have passed.
-    Timer,
-}
-
-/// What a session wants done, in this order.
-#[derive(Debug)]
-pub(crate) enum Action {
-    /// Send this to the client.
-    Reply(Box<Reply>),
-    /// Send a ping of this kind.
-    Ping(Pings),
-    /// Make the client a member of the channel and answer with [`Event::Subscribed`]; nothing of the channel may
-    /// reach the client before the reply to that event.
-    Subscribe(Channel),
-    /// End the membership.
-    Unsubscribe(Channel),
-    /// Hand this to the broker and answer with [`Event::Published`]. The client's next command waits for it, so that
-    /// a publisher's order is kept.
-    Publish(Box<Publish>),
-    /// Disconnect the client. Nothing follows.
-    Close(DisconnectCode),
-}
-
-/// A publication on its way to the broker.
-#[derive(Debug)]
-pub(crate) struct Publish {
-    /// The command's id.
-    pub(crate) id: u32,
-    /// Where it goes.
-    pub(crate) channel: Channel,
-    /// What goes there; its `channel` is empty, since the topic says it.
-    pub(crate) push: Push,
-}
-
-/// The actions of one event; most events have one.
-pub(crate) type Actions = SmallVec<[Action; 2]>;
-
-/// How a client wants to be pinged.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Pings {
-    /// By messages of the client protocol, which the connect result announces.
-    #[default]
-    Messages,
-    /// By whatever the transport has for it, which the client's library answers by itself.
-    Transport,
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -122,17 +48,21 @@ pub(crate) struct Session {
     info: Bytes,
     expiry: Expiry,
     subscriptions: Vec<Subscription>,
+    /// Questions of the client that are not answered yet.
+    look_ups: u16,
     pings: Pings,
     next_ping: Option<Instant>,
     pong_until: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum State {
     /// The connect command has to come first, and soon.
     Awaiting {
         until: Instant,
     },
+    /// The connect command is granted; its reply waits for the channels that come with it.
+    Connecting(Box<Connecting>),
     Connected,
     /// The connect command was answered with an error; the client is expected to go.
     Refused {
@@ -151,25 +81,24 @@ enum Expiry {
     ByServer(Instant),
 }
 
+/// A command that is not granted.
 #[derive(Debug)]
-struct Subscription {
-    channel: Channel,
-    phase: SubscriptionPhase,
-    info: Bytes,
-    /// When it ends unless the client refreshes it.
-    expires: Option<Instant>,
-    /// Whether the client was told that it has to refresh.
-    is_refreshed_by_client: bool,
+enum Refused {
+    /// An error reply; the client decides what to do.
+    Error(ErrorCode),
+    Disconnect(DisconnectCode),
 }
 
-#[derive(Debug)]
-enum SubscriptionPhase {
-    /// The hub has been asked; its answer completes this reply. The client may have unsubscribed meanwhile.
-    Opening {
-        reply: Box<Reply>,
-        unsubscribe: Option<u32>,
-    },
-    Active,
+impl From<ErrorCode> for Refused {
+    fn from(code: ErrorCode) -> Self {
+        Self::Error(code)
+    }
+}
+
+impl From<DisconnectCode> for Refused {
+    fn from(code: DisconnectCode) -> Self {
+        Self::Disconnect(code)
+    }
 }
 
 impl Session {
@@ -191,6 +120,7 @@ impl Session {
             info: Bytes::new(),
             expiry: Expiry::Never,
             subscriptions: Vec::new(),
+            look_ups: 0,
             pings,
             next_ping: None,
             pong_until: None,
@@ -200,38 +130,51 @@ impl Session {
     /// Takes one event and appends what is to be done.
     pub(crate) fn handle(&mut self, event: Event, now: Now, actions: &mut Actions) {
         match event {
-            _ if self.state == State::Closed => {}
+            _ if matches!(self.state, State::Closed) => {}
             Event::Request { id, request } => self.request(id, request, now, actions),
             Event::Pong(kind) => self.pong(kind, actions),
             Event::Malformed => self.close(DisconnectCode::BadRequest, actions),
-            Event::Subscribed { channel, result } => self.subscribed(&channel, result, actions),
+            Event::Subscribed { channel, result } => {
+                self.subscribed(&channel, result, now, actions)
+            }
+            Event::Insufficient(channel) => self.insufficient(&channel, actions),
             Event::Published { id, result } => actions.push(match result {
                 Ok(()) => reply(Reply::publish(id)),
                 Err(code) => error(id, code),
             }),
+            Event::Found(found) => self.found(found, actions),
             Event::Timer => self.timer(now, actions),
         }
     }
 
-    /// The client's channels, for whoever has to take it out of them when it is gone.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
-        self.subscriptions
-            .iter()
-            .map(|subscription| &subscription.channel)
+    /// The client's channels, for whoever has to take it out of them when it is gone; with each what the channel's
+    /// other subscribers are told, if they are.
+    pub(crate) fn farewell(&self) -> impl Iterator<Item = (&Channel, Option<Push>)> {
+        self.subscriptions.iter().map(|subscription| {
+            let leave = subscription.is_active() && subscription.features.join_leave;
+            let push = leave.then(|| self.leave_push(subscription));
+            (&subscription.channel, push)
+        })
     }
 
     /// Whether the connect command has succeeded.
     pub(crate) fn is_connected(&self) -> bool {
-        self.state == State::Connected
+        matches!(self.state, State::Connected)
+    }
+
+    /// Whether the client's next command has to wait: its connect command is not answered yet.
+    pub(crate) fn is_connecting(&self) -> bool {
+        matches!(self.state, State::Connecting(_))
     }
 
     /// When [`Event::Timer`] is due; `None`: never.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        let state = match self.state {
+        match &self.state {
             State::Closed => return None,
-            State::Awaiting { until } | State::Refused { until } => return Some(until),
-            State::Connected => None,
-        };
+            State::Awaiting { until } | State::Refused { until } => return Some(*until),
+            State::Connecting(connecting) => return Some(connecting.until),
+            State::Connected => {}
+        }
         let expiry = match self.expiry {
             Expiry::Never => None,
             Expiry::ByClient(at) | Expiry::ByServer(at) => Some(at),
@@ -241,16 +184,10 @@ impl Session {
             .iter()
             .filter_map(|subscription| subscription.expires)
             .min();
-        [
-            state,
-            expiry,
-            subscriptions,
-            self.next_ping,
-            self.pong_until,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [expiry, subscriptions, self.next_ping, self.pong_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn request(&mut self, id: u32, request: Request, now: Now, actions: &mut Actions) {
@@ -269,10 +206,8 @@ impl Session {
             Request::Publish(request) => self.publish(id, request, actions),
             Request::Refresh(request) => self.refresh(id, &request, now, actions),
             Request::SubRefresh(request) => self.sub_refresh(id, &request, now, actions),
-            Request::Rpc(_)
-            | Request::Presence(_)
-            | Request::PresenceStats(_)
-            | Request::History(_) => {
+            Request::History(request) => self.history(id, &request, actions),
+            Request::Rpc(_) | Request::Presence(_) | Request::PresenceStats(_) => {
                 actions.push(error(id, ErrorCode::NotAvailable));
             }
             Request::Send(_) => self.close(DisconnectCode::NotAvailable, actions),
@@ -296,10 +231,16 @@ impl Session {
 
     fn timer(&mut self, now: Now, actions: &mut Actions) {
         let passed = |at: Instant| at <= now.at;
-        match self.state {
+        match &self.state {
             State::Awaiting { until } | State::Refused { until } => {
-                if passed(until) {
+                if passed(*until) {
                     self.close(DisconnectCode::Stale, actions);
+                }
+                return;
+            }
+            State::Connecting(connecting) => {
+                if passed(connecting.until) {
+                    self.close(DisconnectCode::Internal, actions);
                 }
                 return;
             }
@@ -324,24 +265,26 @@ impl Session {
     }
 
     fn expire_subscriptions(&mut self, now: Now, actions: &mut Actions) {
-        self.subscriptions.retain(|subscription| {
-            let active = matches!(subscription.phase, SubscriptionPhase::Active);
-            if !active || subscription.expires.is_none_or(|at| at > now.at) {
-                return true;
+        let is_over = |subscription: &Subscription| {
+            subscription.is_active() && subscription.expires.is_some_and(|at| at <= now.at)
+        };
+        while let Some(at) = self.subscriptions.iter().position(is_over) {
+            if self.ends_with(at, UnsubscribeCode::SubscriptionExpired, actions) {
+                return;
             }
-            let push = Push::unsubscribe(
-                subscription.channel.as_str(),
-                UnsubscribeCode::SubscriptionExpired,
-            );
-            actions.push(Action::Unsubscribe(subscription.channel.clone()));
-            actions.push(reply(Reply::push(push)));
-            false
-        });
+        }
     }
 
     fn close(&mut self, code: DisconnectCode, actions: &mut Actions) {
         self.state = State::Closed;
         actions.push(Action::Close(code));
+    }
+
+    fn refuse(&mut self, id: u32, refused: &Refused, actions: &mut Actions) {
+        match refused {
+            Refused::Error(code) => actions.push(error(id, *code)),
+            Refused::Disconnect(code) => self.close(*code, actions),
+        }
     }
 
     fn client_info(&self, channel_info: Bytes) -> ClientInfo {
@@ -352,6 +295,14 @@ impl Session {
             chan_info: channel_info,
         }
     }
+
+    fn leave_push(&self, subscription: &Subscription) -> Push {
+        let info = Some(self.client_info(subscription.info.clone()));
+        Push {
+            leave: Some(Leave { info }),
+            ..Push::default()
+        }
+    }
 }
 
 /// Seconds until `expire_at`, cut to a year; `None` when that has passed.
@@ -360,6 +311,13 @@ fn ttl(expire_at: u64, now: Now) -> Option<u32> {
         .checked_sub(now.unix_seconds)
         .filter(|seconds| *seconds > 0)?;
     u32::try_from(seconds.min(TTL_MAX_SECONDS)).ok()
+}
+
+/// The same for what may never expire; [`ErrorCode::Expired`] when it has.
+fn ttl_of(expire_at: Option<u64>, now: Now) -> Result<Option<u32>, ErrorCode> {
+    expire_at
+        .map(|at| ttl(at, now).ok_or(ErrorCode::Expired))
+        .transpose()
 }
 
 fn after(now: Now, ttl_seconds: u32, grace: Duration) -> Instant {

@@ -1,39 +1,47 @@
 //! The command `publish`.
 
-use flotilla_shared::channel::{Channel, ChannelError};
-use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::channel::Channel;
+use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::is_json;
 use flotilla_shared::protocol::types::{Publication, PublishRequest, Push};
 
-use super::{Action, Actions, Publish, Session, error};
+use super::permission::Allowed;
+use super::{Action, Actions, Publish, Refused, Session};
 use crate::namespace::PublicationDataFormat;
 
 impl Session {
     pub(super) fn publish(&mut self, id: u32, request: PublishRequest, actions: &mut Actions) {
-        let channel = match Channel::parse(&request.channel, self.policy.channel_max_bytes) {
-            Ok(channel) => channel,
-            Err(ChannelError::Empty) => return self.close(DisconnectCode::BadRequest, actions),
-            Err(ChannelError::TooLong { .. }) => {
-                return actions.push(error(id, ErrorCode::BadRequest));
-            }
-        };
+        match self.publication(id, request) {
+            Ok(publish) => actions.push(Action::Publish(Box::new(publish))),
+            Err(refused) => self.refuse(id, &refused, actions),
+        }
+    }
+
+    fn publication(&self, id: u32, request: PublishRequest) -> Result<Publish, Refused> {
+        let channel = self.channel(&request.channel)?;
         let channel_info = self
             .active(&channel)
             .map(|subscription| subscription.info.clone())
             .unwrap_or_default();
-        if let Err(code) = self.may_publish(&channel, &channel_info, &request) {
-            return actions.push(error(id, code));
-        }
+        self.may_publish(&channel, &channel_info, &request)?;
+        let options = self.options(&channel)?;
         let publication = Publication {
             data: request.data,
             info: Some(self.client_info(channel_info)),
+            // Marks it as one that may be sent as a delta.
+            delta: options.delta_publish,
             ..Publication::default()
         };
         let push = Push {
             publication: Some(publication),
             ..Push::default()
         };
-        actions.push(Action::Publish(Box::new(Publish { id, channel, push })));
+        Ok(Publish {
+            id,
+            push,
+            retention: options.history,
+            channel,
+        })
     }
 
     fn may_publish(
@@ -48,14 +56,13 @@ impl Session {
         if request.data.is_empty() {
             return Err(ErrorCode::BadRequest);
         }
-        let options = self
-            .policy
-            .namespaces
-            .options(channel)
-            .ok_or(ErrorCode::UnknownChannel)?;
-        let as_client = options.allow_publish_for_client
-            || options.allow_publish_for_subscriber && self.active(channel).is_some();
-        if !as_client || self.user.is_empty() && !options.allow_publish_for_anonymous {
+        let options = self.options(channel)?;
+        let allowed = Allowed {
+            client: options.allow_publish_for_client,
+            subscriber: options.allow_publish_for_subscriber,
+            anonymous: options.allow_publish_for_anonymous,
+        };
+        if !self.is_among(&allowed, channel) {
             return Err(ErrorCode::PermissionDenied);
         }
         let format = options.publication_data_format;

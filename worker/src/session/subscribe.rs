@@ -1,40 +1,31 @@
-//! The commands `subscribe`, `unsubscribe` and `sub_refresh`: which channels the client has, and for how long.
+//! The commands `subscribe` and `unsubscribe`, and what becomes of a subscription in between.
 
 use bytes::Bytes;
-use flotilla_shared::auth::{SubscriptionClaims, TokenError};
+use flotilla_shared::auth::{Overrides, TokenError};
 use flotilla_shared::channel::{Channel, ChannelError};
-use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use flotilla_shared::protocol::types::{
-    Reply, SubRefreshRequest, SubRefreshResult, SubscribeRequest, SubscribeResult,
-    UnsubscribeRequest,
+    Join, Push, Reply, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
 };
 
-use super::{
-    Action, Actions, Now, Session, Subscription, SubscriptionPhase, after, error, reply, ttl,
-};
+use super::subscription::{Answer, Features, Opening, Phase, Subscription, Then};
+use super::{Action, Actions, Now, Refused, Session, State, after, error, reply, ttl_of};
+use crate::hub::Joined;
+use crate::namespace::NamespaceOptions;
 
 /// The one delta encoding of the protocol; asking for another one is a mistake of the client.
 const DELTA_FOSSIL: &str = "fossil";
 
-/// A subscription that is not granted.
-enum Refused {
-    Error(ErrorCode),
-    Disconnect(DisconnectCode),
-}
-
-impl From<ErrorCode> for Refused {
-    fn from(code: ErrorCode) -> Self {
-        Self::Error(code)
-    }
-}
-
-/// What a granted subscription comes with.
+/// What a subscription is granted with.
 #[derive(Default)]
-struct Grant {
-    info: Bytes,
-    data: Bytes,
-    /// Set when the client has to refresh.
-    ttl_seconds: Option<u32>,
+pub(super) struct Grant {
+    pub(super) info: Bytes,
+    pub(super) data: Bytes,
+    /// Seconds until it ends; `None`: it does not.
+    pub(super) ttl_seconds: Option<u32>,
+    /// The client can refresh it, and is told that it has to.
+    pub(super) is_refreshed_by_client: bool,
+    pub(super) overrides: Overrides,
 }
 
 impl Session {
@@ -45,79 +36,41 @@ impl Session {
         now: Now,
         actions: &mut Actions,
     ) {
-        match self.grant(request, now) {
+        match self.granted(request, now) {
             Ok((channel, grant)) => {
-                let result = SubscribeResult {
-                    expires: grant.ttl_seconds.is_some(),
-                    ttl: grant.ttl_seconds.unwrap_or_default(),
-                    data: grant.data,
-                    ..SubscribeResult::default()
-                };
-                let reply = Box::new(Reply::subscribe(id, result));
-                let grace = self.policy.client.expired_sub_close_delay;
-                self.subscriptions.push(Subscription {
-                    channel: channel.clone(),
-                    phase: SubscriptionPhase::Opening {
-                        reply,
-                        unsubscribe: None,
-                    },
-                    info: grant.info,
-                    expires: grant.ttl_seconds.map(|seconds| after(now, seconds, grace)),
-                    is_refreshed_by_client: grant.ttl_seconds.is_some(),
-                });
-                actions.push(Action::Subscribe(channel));
+                self.open(Answer::Reply(id), channel, grant, request, now, actions);
             }
-            Err(Refused::Error(code)) => actions.push(error(id, code)),
-            Err(Refused::Disconnect(code)) => self.close(code, actions),
+            Err(refused) => self.refuse(id, &refused, actions),
         }
     }
 
     /// Every check of a subscription, in the order that the protocol's clients know.
-    fn grant(&self, request: &SubscribeRequest, now: Now) -> Result<(Channel, Grant), Refused> {
-        let channel = match Channel::parse(&request.channel, self.policy.channel_max_bytes) {
-            Ok(channel) => channel,
-            Err(ChannelError::Empty) => {
-                return Err(Refused::Disconnect(DisconnectCode::BadRequest));
-            }
-            Err(ChannelError::TooLong { .. }) => return Err(ErrorCode::BadRequest.into()),
-        };
+    fn granted(&self, request: &SubscribeRequest, now: Now) -> Result<(Channel, Grant), Refused> {
+        let channel = self.channel(&request.channel)?;
         if self.find(&channel).is_some() {
             return Err(ErrorCode::AlreadySubscribed.into());
         }
         if self.subscriptions.len() >= self.policy.client.channel_limit {
             return Err(ErrorCode::LimitExceeded.into());
         }
-        let options = self
-            .policy
-            .namespaces
-            .options(&channel)
-            .ok_or(ErrorCode::UnknownChannel)?;
+        let options = self.options(&channel)?;
         if !matches!(request.delta.as_str(), "" | DELTA_FOSSIL) {
-            return Err(Refused::Disconnect(DisconnectCode::BadRequest));
+            return Err(DisconnectCode::BadRequest.into());
         }
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable.into());
         }
-        if options
-            .channel_regex
-            .as_ref()
-            .is_some_and(|regex| !regex.is_match(channel.as_str()))
-        {
+        if !options.fits(&channel) {
             return Err(ErrorCode::BadRequest.into());
         }
         let grant = if request.token.is_empty() {
-            let allowed = !channel.is_private()
-                && options.allow_subscribe_for_client
-                && (!self.user.is_empty() || options.allow_subscribe_for_anonymous);
-            if !allowed {
-                return Err(ErrorCode::PermissionDenied.into());
-            }
+            self.may_subscribe_by_itself(&channel, options)?;
             Grant::default()
         } else {
             self.grant_by_token(&channel, &request.token, now)?
         };
         if request.tf.is_some() {
-            // No namespace lets clients filter by tags.
+            // No namespace lets clients filter by tags yet.
             return Err(ErrorCode::BadRequest.into());
         }
         Ok((channel, grant))
@@ -136,33 +89,73 @@ impl Session {
             Err(_) => return Err(ErrorCode::PermissionDenied.into()),
         };
         if !self.is_for_us(&claims, channel) {
-            return Err(Refused::Disconnect(DisconnectCode::InvalidToken));
+            return Err(DisconnectCode::InvalidToken.into());
         }
-        let ttl_seconds = match claims.expire_at {
-            None => None,
-            Some(at) => Some(ttl(at, now).ok_or(ErrorCode::Expired)?),
-        };
+        let ttl_seconds = ttl_of(claims.expire_at, now)?;
         Ok(Grant {
             info: claims.info,
             data: claims.data,
             ttl_seconds,
+            is_refreshed_by_client: ttl_seconds.is_some(),
+            overrides: claims.overrides,
         })
     }
 
-    fn is_for_us(&self, claims: &SubscriptionClaims, channel: &Channel) -> bool {
-        claims.channel == channel.as_str()
-            && claims.user == *self.user
-            && claims
-                .client
-                .as_ref()
-                .is_none_or(|client| *client == self.client.to_string())
+    /// Asks the hub; [`Session::subscribed`] goes on.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what the three kinds of subscriptions have in common"
+    )]
+    pub(super) fn open(
+        &mut self,
+        answer: Answer,
+        channel: Channel,
+        grant: Grant,
+        request: &SubscribeRequest,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        let Some(options) = self.policy.namespaces.options(&channel) else {
+            return;
+        };
+        let client = &self.policy.client;
+        let is_server_side = !matches!(answer, Answer::Reply(_));
+        let features = Features::granted(options, &grant.overrides, request, is_server_side);
+        let told_ttl = grant.ttl_seconds.filter(|_| grant.is_refreshed_by_client);
+        let result = SubscribeResult {
+            expires: told_ttl.is_some(),
+            ttl: told_ttl.unwrap_or_default(),
+            data: grant.data,
+            was_recovering: request.recover && features.recoverable,
+            ..SubscribeResult::default()
+        };
+        let limit = client.recovery_max_publication_limit;
+        let subscribing = features.subscribing(options, request, limit);
+        let grace = client.expired_sub_close_delay;
+        let opening = Opening {
+            answer,
+            result,
+            then: Then::Stay,
+            rejects_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
+            since: request.offset,
+        };
+        self.subscriptions.push(Subscription {
+            channel: channel.clone(),
+            phase: Phase::Opening(Box::new(opening)),
+            info: grant.info,
+            expires: grant.ttl_seconds.map(|seconds| after(now, seconds, grace)),
+            is_refreshed_by_client: grant.is_refreshed_by_client,
+            features,
+        });
+        actions.push(Action::Subscribe(channel, Box::new(subscribing)));
     }
 
-    /// The hub's answer: the reply that was prepared, or a temporary error.
+    /// The hub's answer: the client is told, or gets a temporary error.
     pub(super) fn subscribed(
         &mut self,
         channel: &Channel,
-        result: Result<(), ErrorCode>,
+        result: Result<Joined, ErrorCode>,
+        now: Now,
         actions: &mut Actions,
     ) {
         let Some(at) = self.find(channel) else {
@@ -171,23 +164,84 @@ impl Session {
         let Some(subscription) = self.subscriptions.get_mut(at) else {
             return;
         };
-        let SubscriptionPhase::Opening {
-            reply: prepared,
-            unsubscribe,
-        } = std::mem::replace(&mut subscription.phase, SubscriptionPhase::Active)
+        let features = subscription.features;
+        let Phase::Opening(mut opening) = std::mem::replace(&mut subscription.phase, Phase::Active)
         else {
             return;
         };
-        match result {
-            Ok(()) => actions.push(Action::Reply(prepared)),
-            Err(code) => {
-                self.subscriptions.swap_remove(at);
-                actions.push(error(prepared.id, code));
+        let result = result.and_then(|joined| {
+            if opening.complete(joined, features) {
+                Ok(())
+            } else {
+                actions.push(Action::Unsubscribe(channel.clone()));
+                Err(ErrorCode::UnrecoverablePosition)
             }
+        });
+        if let Err(code) = result {
+            self.subscriptions.swap_remove(at);
+            return self.not_subscribed(&opening, code, now, actions);
         }
-        if let Some(id) = unsubscribe {
+        let then = opening.then;
+        self.tell_subscribed(channel, *opening, now, actions);
+        if let Then::Unsubscribe(id) = then {
             self.leave(id, channel, actions);
         }
+    }
+
+    fn tell_subscribed(
+        &mut self,
+        channel: &Channel,
+        opening: Opening,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        match opening.answer {
+            Answer::Reply(id) => actions.push(reply(Reply::subscribe(id, opening.result))),
+            Answer::Connect => {
+                if let State::Connecting(connecting) = &mut self.state {
+                    connecting.pending -= 1;
+                    let name = channel.as_str().to_owned();
+                    connecting.result.subs.insert(name, opening.result);
+                }
+                // Others hear of the client when it has heard that it is there.
+                return self.connect_if_complete(now, actions);
+            }
+        }
+        actions.extend(self.active(channel).and_then(|own| self.join(own)));
+    }
+
+    fn not_subscribed(
+        &mut self,
+        opening: &Opening,
+        code: ErrorCode,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        match opening.answer {
+            Answer::Reply(id) => actions.push(error(id, code)),
+            Answer::Connect => {
+                if let State::Connecting(connecting) = &self.state {
+                    let id = connecting.id;
+                    self.refuse_connect(id, &code.into(), now, actions);
+                }
+            }
+        }
+        if let Then::Unsubscribe(id) = opening.then {
+            actions.push(reply(Reply::unsubscribe(id)));
+        }
+    }
+
+    /// Tells the channel's subscribers of this one, where its namespace wants that.
+    pub(super) fn join(&self, own: &Subscription) -> Option<Action> {
+        let wanted = own.is_active() && own.features.join_leave;
+        wanted.then(|| {
+            let info = Some(self.client_info(own.info.clone()));
+            let push = Push {
+                join: Some(Join { info }),
+                ..Push::default()
+            };
+            Action::Announce(own.channel.clone(), Box::new(push))
+        })
     }
 
     pub(super) fn unsubscribe(
@@ -200,91 +254,108 @@ impl Session {
             Ok(channel) => channel,
             Err(ChannelError::Empty) => return self.close(DisconnectCode::BadRequest, actions),
             // Nobody can be subscribed to it.
-            Err(ChannelError::TooLong { .. }) => return actions.push(unsubscribed(id)),
+            Err(ChannelError::TooLong { .. }) => {
+                return actions.push(reply(Reply::unsubscribe(id)));
+            }
         };
         let subscription = self
             .find(&channel)
             .and_then(|at| self.subscriptions.get_mut(at));
         match subscription.map(|subscription| &mut subscription.phase) {
             // The subscribe comes first: its reply, then this one's. A second unsubscribe has nothing to wait for.
-            Some(SubscriptionPhase::Opening {
-                unsubscribe: waiting @ None,
-                ..
-            }) => *waiting = Some(id),
+            Some(Phase::Opening(opening)) if opening.then == Then::Stay => {
+                opening.then = Then::Unsubscribe(id);
+            }
             _ => self.leave(id, &channel, actions),
         }
     }
 
     fn leave(&mut self, id: u32, channel: &Channel, actions: &mut Actions) {
-        if self.active(channel).is_some()
-            && let Some(at) = self.find(channel)
+        if let Some(at) = self.find(channel)
+            && self
+                .subscriptions
+                .get(at)
+                .is_some_and(Subscription::is_active)
         {
-            self.subscriptions.swap_remove(at);
-            actions.push(Action::Unsubscribe(channel.clone()));
+            self.remove(at, actions);
         }
-        actions.push(unsubscribed(id));
+        actions.push(reply(Reply::unsubscribe(id)));
     }
 
-    pub(super) fn sub_refresh(
+    /// Ends an active subscription: the client is out of the channel, and the others hear of it.
+    pub(super) fn remove(&mut self, at: usize, actions: &mut Actions) {
+        let subscription = self.subscriptions.swap_remove(at);
+        let leave = subscription
+            .features
+            .join_leave
+            .then(|| self.leave_push(&subscription));
+        let channel = subscription.channel;
+        actions.push(Action::Unsubscribe(channel.clone()));
+        if let Some(push) = leave {
+            actions.push(Action::Announce(channel, Box::new(push)));
+        }
+    }
+
+    /// Ends a subscription on the server's part. A client cannot subscribe again to what the server subscribes it to:
+    /// where that matters it has to connect again, and the result is true.
+    pub(super) fn ends_with(
         &mut self,
-        id: u32,
-        request: &SubRefreshRequest,
-        now: Now,
+        at: usize,
+        code: UnsubscribeCode,
         actions: &mut Actions,
-    ) {
-        if request.token.is_empty() {
-            return actions.push(error(id, ErrorCode::BadRequest));
+    ) -> bool {
+        let Some(subscription) = self.subscriptions.get(at) else {
+            return false;
+        };
+        let fatal = match code {
+            UnsubscribeCode::InsufficientState => Some(DisconnectCode::InsufficientState),
+            UnsubscribeCode::SubscriptionExpired => Some(DisconnectCode::SubscriptionExpired),
+            UnsubscribeCode::StateInvalidated => Some(DisconnectCode::StateInvalidated),
+            UnsubscribeCode::Server => None,
+        };
+        match fatal.filter(|_| subscription.features.is_server_side) {
+            Some(fatal) => {
+                self.close(fatal, actions);
+                true
+            }
+            None => {
+                let push = Push::unsubscribe(subscription.channel.as_str(), code);
+                self.remove(at, actions);
+                actions.push(reply(Reply::push(push)));
+                false
+            }
         }
-        let claims = match self
-            .policy
-            .verifier
-            .verify_subscription(&request.token, now.unix_seconds)
-        {
-            Ok(claims) => claims,
-            Err(TokenError::Expired) => return actions.push(error(id, ErrorCode::TokenExpired)),
-            Err(TokenError::UnknownKey) => return actions.push(error(id, ErrorCode::Internal)),
-            Err(_) => return self.close(DisconnectCode::InvalidToken, actions),
-        };
-        // Old Python clients leave the channel out; the token names it too.
-        let name = if request.channel.is_empty() {
-            &claims.channel
-        } else {
-            &request.channel
-        };
-        let Ok(channel) = Channel::parse(name, self.policy.channel_max_bytes) else {
-            return actions.push(error(id, ErrorCode::BadRequest));
-        };
-        if self.active(&channel).is_none() {
-            return actions.push(error(id, ErrorCode::PermissionDenied));
-        }
-        if !self.is_for_us(&claims, &channel) {
-            return self.close(DisconnectCode::InvalidToken, actions);
-        }
-        let ttl_seconds = match claims.expire_at.map(|at| ttl(at, now)) {
-            None => None,
-            Some(Some(seconds)) => Some(seconds),
-            Some(None) => return actions.push(error(id, ErrorCode::Expired)),
-        };
-        let grace = self.policy.client.expired_sub_close_delay;
-        let Some(subscription) = self
-            .find(&channel)
-            .and_then(|at| self.subscriptions.get_mut(at))
-        else {
-            return;
-        };
-        if !subscription.is_refreshed_by_client {
-            return self.close(DisconnectCode::BadRequest, actions);
-        }
-        subscription.info = claims.info;
-        subscription.expires = ttl_seconds.map(|seconds| after(now, seconds, grace));
-        let result = SubRefreshResult {
-            expires: ttl_seconds.is_some(),
-            ttl: ttl_seconds.unwrap_or_default(),
-        };
-        actions.push(reply(Reply::sub_refresh(id, result)));
     }
 
-    fn find(&self, channel: &Channel) -> Option<usize> {
+    /// Messages were lost: who counts on completeness has to begin anew, and is told.
+    pub(super) fn insufficient(&mut self, channel: &Channel, actions: &mut Actions) {
+        let affected = |subscription: &Subscription| {
+            subscription.is_active()
+                && subscription.features.positioned
+                && subscription.channel == *channel
+        };
+        if let Some(at) = self.subscriptions.iter().position(affected) {
+            self.ends_with(at, UnsubscribeCode::InsufficientState, actions);
+        }
+    }
+
+    /// The channel of a command that needs one.
+    pub(super) fn channel(&self, name: &str) -> Result<Channel, Refused> {
+        Channel::parse(name, self.policy.channel_max_bytes).map_err(|problem| match problem {
+            ChannelError::Empty => DisconnectCode::BadRequest.into(),
+            ChannelError::TooLong { .. } => ErrorCode::BadRequest.into(),
+        })
+    }
+
+    /// The options of a channel whose namespace exists.
+    pub(super) fn options(&self, channel: &Channel) -> Result<&NamespaceOptions, ErrorCode> {
+        self.policy
+            .namespaces
+            .options(channel)
+            .ok_or(ErrorCode::UnknownChannel)
+    }
+
+    pub(super) fn find(&self, channel: &Channel) -> Option<usize> {
         self.subscriptions
             .iter()
             .position(|subscription| subscription.channel == *channel)
@@ -293,10 +364,6 @@ impl Session {
     pub(super) fn active(&self, channel: &Channel) -> Option<&Subscription> {
         self.find(channel)
             .and_then(|at| self.subscriptions.get(at))
-            .filter(|subscription| matches!(subscription.phase, SubscriptionPhase::Active))
+            .filter(|subscription| subscription.is_active())
     }
-}
-
-fn unsubscribed(id: u32) -> Action {
-    reply(Reply::unsubscribe(id))
 }

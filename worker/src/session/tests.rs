@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use flotilla_shared::auth::{TokenOptions, Verifier, jwt};
+use flotilla_shared::broker::{Epoch, Retention, StreamPosition};
 use flotilla_shared::config::Problems;
 use flotilla_shared::protocol::types::{
     ConnectRequest, HistoryRequest, PingRequest, PublishRequest, RefreshRequest, RpcRequest,
@@ -13,12 +14,16 @@ use flotilla_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat};
-use crate::policy::ClientOptions;
+use crate::hub::{Joined, Recovery};
+use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
+use crate::policy::{ClientOptions, PersonalChannel};
+
+mod channels;
+mod server_side;
 
 const NOW_UNIX: u64 = 1_800_000_000;
 
-fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
+fn namespaces() -> Namespaces {
     let open = NamespaceOptions {
         allow_subscribe_for_client: true,
         allow_publish_for_subscriber: true,
@@ -30,7 +35,50 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
         publication_data_format: PublicationDataFormat::Binary,
         ..NamespaceOptions::default()
     };
-    let named = HashMap::from([("closed".to_owned(), closed), ("binary".to_owned(), binary)]);
+    let retention = Retention {
+        size: 10,
+        ttl: Duration::from_secs(300),
+        meta_ttl: Duration::from_secs(3600),
+    };
+    let kept = NamespaceOptions {
+        allow_subscribe_for_client: true,
+        allow_publish_for_client: true,
+        presence: true,
+        join_leave: true,
+        history: Some(retention),
+        allow_positioning: true,
+        allow_recovery: true,
+        allow_history_for_subscriber: true,
+        allow_presence_for_subscriber: true,
+        allow_delta_fossil: true,
+        allow_tags_filter: true,
+        allow_user_limited_channels: true,
+        ..NamespaceOptions::default()
+    };
+    let forced = NamespaceOptions {
+        force_recovery: true,
+        force_push_join_leave: true,
+        delta_publish: true,
+        ..kept.clone()
+    };
+    let cache = NamespaceOptions {
+        force_recovery: true,
+        recovery_mode: RecoveryMode::Cache,
+        auto_cache_recover: true,
+        ..kept.clone()
+    };
+    let named = [
+        ("closed", closed),
+        ("binary", binary),
+        ("kept", kept),
+        ("forced", forced),
+        ("cache", cache),
+    ];
+    let named = named.map(|(name, options)| (name.to_owned(), options));
+    Namespaces::new(open, HashMap::from(named))
+}
+
+fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
     let mut policy = Policy {
         node: "worker-1".to_owned(),
         client: ClientOptions {
@@ -50,7 +98,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
             expose_node: false,
         },
         channel_max_bytes: 32,
-        namespaces: Namespaces::new(open, named),
+        namespaces: namespaces(),
         verifier: Verifier::new([&Secret::new("secret")], String::new(), String::new()).into(),
     };
     change(&mut policy);
@@ -133,7 +181,22 @@ impl Bench {
     fn subscribed(&mut self, channel: &str) -> Vec<String> {
         self.event(Event::Subscribed {
             channel: Channel::parse(channel, 255).unwrap(),
-            result: Ok(()),
+            result: Ok(Joined {
+                position: None,
+                recovery: None,
+            }),
+        })
+    }
+
+    /// The hub's answer in a channel with history, whose end is at 7.
+    fn subscribed_at_seven(&mut self, channel: &str, recovery: Option<Recovery>) -> Vec<String> {
+        let epoch = Epoch(0xe);
+        self.event(Event::Subscribed {
+            channel: Channel::parse(channel, 255).unwrap(),
+            result: Ok(Joined {
+                position: Some(StreamPosition { offset: 7, epoch }),
+                recovery,
+            }),
         })
     }
 
@@ -159,13 +222,44 @@ fn describe(action: Action) -> String {
         Action::Reply(reply) => serde_json::to_string(&*reply).unwrap(),
         Action::Ping(Pings::Messages) => "ping".to_owned(),
         Action::Ping(Pings::Transport) => "transport ping".to_owned(),
-        Action::Subscribe(channel) => format!("subscribe {channel}"),
+        Action::Subscribe(channel, subscribing) => {
+            let recover = subscribing.recover.map_or_else(String::new, |recover| {
+                let epoch = recover.epoch.map(|epoch| epoch.to_string());
+                format!(
+                    " {:?} since {} of {}",
+                    recover.kind,
+                    recover.offset,
+                    epoch.unwrap_or_default()
+                )
+            });
+            let joins = if subscribing.delivery.join_leave {
+                " with joins"
+            } else {
+                ""
+            };
+            format!("subscribe {channel}{joins}{recover}")
+        }
         Action::Unsubscribe(channel) => format!("unsubscribe {channel}"),
         Action::Publish(publish) => {
             let push =
                 serde_json::to_string(&publish.push).unwrap_or_else(|_| "(no JSON)".to_owned());
-            format!("publish {} {push}", publish.channel)
+            let kept = publish.retention.map_or("", |_| " kept");
+            format!("publish {} {push}{kept}", publish.channel)
         }
+        Action::Announce(channel, push) => {
+            format!(
+                "announce {channel} {}",
+                serde_json::to_string(&*push).unwrap()
+            )
+        }
+        Action::LookUp(look_up) => format!(
+            "history {} limit {} since {:?} of {:?} reverse {}",
+            look_up.channel,
+            look_up.query.limit,
+            look_up.query.since,
+            look_up.epoch,
+            look_up.query.reverse
+        ),
         Action::Close(code) => format!("close {code}"),
     }
 }

@@ -125,6 +125,33 @@ impl Reply {
         }
     }
 
+    /// Answers a presence command.
+    pub fn presence(id: u32, result: PresenceResult) -> Self {
+        Self {
+            id,
+            presence: Some(result),
+            ..Self::default()
+        }
+    }
+
+    /// Answers a presence_stats command.
+    pub fn presence_stats(id: u32, result: PresenceStatsResult) -> Self {
+        Self {
+            id,
+            presence_stats: Some(result),
+            ..Self::default()
+        }
+    }
+
+    /// Answers a history command.
+    pub fn history(id: u32, result: HistoryResult) -> Self {
+        Self {
+            id,
+            history: Some(result),
+            ..Self::default()
+        }
+    }
+
     /// Answers a refresh command.
     pub fn refresh(id: u32, result: RefreshResult) -> Self {
         Self {

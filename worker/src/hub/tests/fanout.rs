@@ -1,110 +1,9 @@
-//! What the hub promises, with members that write down what they get.
+//! Who gets what happens in a channel, and how.
 
-use std::cell::{Cell, RefCell};
-
-use flotilla_shared::protocol::types::{Publication, Push};
+use flotilla_shared::protocol::types::Push;
 use prost::Message as _;
 
 use super::*;
-
-#[derive(Debug)]
-struct Listener {
-    id: u32,
-    format: Format,
-    writes: RefCell<Vec<Bytes>>,
-    refuses: Cell<bool>,
-    is_inexpressible: Cell<bool>,
-}
-
-impl Listener {
-    fn new(id: u32, format: Format) -> Rc<Self> {
-        Rc::new(Self {
-            id,
-            format,
-            writes: RefCell::default(),
-            refuses: Cell::new(false),
-            is_inexpressible: Cell::new(false),
-        })
-    }
-
-    fn text(&self) -> String {
-        let writes = self.writes.borrow();
-        writes
-            .iter()
-            .map(|frames| String::from_utf8_lossy(frames))
-            .collect()
-    }
-}
-
-impl Member for Listener {
-    fn id(&self) -> u32 {
-        self.id
-    }
-
-    fn format(&self) -> Format {
-        self.format
-    }
-
-    fn deliver(&self, frames: &Bytes) -> bool {
-        self.writes.borrow_mut().push(frames.clone());
-        !self.refuses.get()
-    }
-
-    fn inexpressible(&self) {
-        self.is_inexpressible.set(true);
-    }
-}
-
-fn channel(name: &str) -> Channel {
-    Channel::parse(name, 255).unwrap()
-}
-
-fn payload(data: &'static [u8]) -> Bytes {
-    let publication = Publication {
-        data: data.into(),
-        ..Default::default()
-    };
-    Push {
-        publication: Some(publication),
-        ..Default::default()
-    }
-    .encode_to_vec()
-    .into()
-}
-
-/// A hub and the steps that a shard would take.
-struct Bench {
-    hub: Hub<Listener>,
-    now: Instant,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self {
-            hub: Hub::new(),
-            now: Instant::now(),
-        }
-    }
-
-    fn open(&mut self, name: &str, member: &Rc<Listener>) -> u64 {
-        let Join::Open(token) = self.hub.join(&channel(name), member) else {
-            panic!("{name} is open already");
-        };
-        assert_eq!(self.hub.opened(token, true, self.now).len(), 1);
-        token
-    }
-
-    fn tick(&mut self, messages: &[(u64, &'static [u8])]) -> Fanout {
-        let mut fanout = Fanout::default();
-        let mut scratch = BytesMut::new();
-        for (token, data) in messages {
-            self.hub
-                .receive(*token, payload(data), &mut scratch, &mut fanout);
-        }
-        self.hub.flush(&mut fanout);
-        fanout
-    }
-}
 
 #[test]
 fn what_arrived_together_leaves_in_one_write_per_member() {
@@ -114,14 +13,13 @@ fn what_arrived_together_leaves_in_one_write_per_member() {
         Listener::new(2, Format::Json),
     );
     let token = bench.open("news", &ann);
-    assert_eq!(bench.hub.join(&channel("news"), &bob), Join::Joined);
+    bench.join("news", &bob);
     let fanout = bench.tick(&[(token, b"1"), (token, b"2"), (token, b"3")]);
     assert_eq!(
         fanout,
         Fanout {
             delivered: 6,
-            refused: 0,
-            malformed: 0
+            ..Fanout::default()
         }
     );
     for listener in [ann, bob] {
@@ -148,8 +46,8 @@ fn members_of_both_formats_share_the_bytes_of_their_own() {
         Listener::new(3, Format::Protobuf),
     );
     let token = bench.open("news", &json);
-    bench.hub.join(&channel("news"), &one);
-    bench.hub.join(&channel("news"), &other);
+    bench.join("news", &one);
+    bench.join("news", &other);
     bench.tick(&[(token, b"{}")]);
     assert!(json.text().contains("\"data\":{}"));
     assert_eq!(
@@ -168,7 +66,7 @@ fn a_payload_that_is_no_json_costs_the_json_member_its_connection_and_nobody_els
         Listener::new(2, Format::Protobuf),
     );
     let token = bench.open("news", &json);
-    bench.hub.join(&channel("news"), &protobuf);
+    bench.join("news", &protobuf);
     bench.tick(&[(token, b"\xff")]);
     assert!(json.is_inexpressible.get() && json.writes.borrow().is_empty());
     assert_eq!(protobuf.writes.borrow().len(), 1);
@@ -181,10 +79,11 @@ fn joiners_wait_until_the_broker_has_confirmed() {
         Listener::new(1, Format::Json),
         Listener::new(2, Format::Json),
     );
-    let Join::Open(token) = bench.hub.join(&channel("news"), &ann) else {
-        panic!()
-    };
-    assert_eq!(bench.hub.join(&channel("news"), &bob), Join::Waiting);
+    let token = bench.ask("news", &ann);
+    let waits = bench
+        .hub
+        .join(&channel("news"), &bob, Subscribing::default());
+    assert_eq!(waits, Join::Waiting);
     bench.tick(&[(token, b"1")]);
     assert!(
         ann.writes.borrow().is_empty(),
@@ -192,9 +91,10 @@ fn joiners_wait_until_the_broker_has_confirmed() {
     );
     let joined: Vec<u32> = bench
         .hub
-        .opened(token, true, bench.now)
+        .opened(token, Ok(None), bench.now)
+        .joined
         .iter()
-        .map(|member| member.id)
+        .map(|(member, _)| member.id)
         .collect();
     assert_eq!(joined, [1, 2]);
     bench.tick(&[(token, b"2")]);
@@ -205,14 +105,10 @@ fn joiners_wait_until_the_broker_has_confirmed() {
 fn a_channel_that_could_not_be_opened_can_be_asked_for_again() {
     let mut bench = Bench::new();
     let ann = Listener::new(1, Format::Json);
-    let Join::Open(token) = bench.hub.join(&channel("news"), &ann) else {
-        panic!()
-    };
-    assert_eq!(bench.hub.opened(token, false, bench.now).len(), 1);
+    let token = bench.ask("news", &ann);
+    assert_eq!(bench.hub.opened(token, Err(()), bench.now).refused.len(), 1);
     assert_eq!((bench.hub.channels(), bench.hub.subscriptions()), (0, 0));
-    let Join::Open(again) = bench.hub.join(&channel("news"), &ann) else {
-        panic!()
-    };
+    let again = bench.ask("news", &ann);
     assert_ne!(token, again);
 }
 
@@ -233,7 +129,7 @@ fn whoever_comes_back_in_time_finds_the_channel_live() {
     let ann = Listener::new(1, Format::Json);
     let token = bench.open("news", &ann);
     bench.hub.leave(&channel("news"), &ann, bench.now);
-    assert_eq!(bench.hub.join(&channel("news"), &ann), Join::Joined);
+    bench.join("news", &ann);
     assert!(bench.hub.sweep(bench.now + 2 * LINGER).is_empty());
     assert_eq!(bench.tick(&[(token, b"1")]).delivered, 1);
 }
@@ -242,11 +138,15 @@ fn whoever_comes_back_in_time_finds_the_channel_live() {
 fn a_channel_whose_joiners_all_left_before_it_opened_lingers_too() {
     let mut bench = Bench::new();
     let ann = Listener::new(1, Format::Json);
-    let Join::Open(token) = bench.hub.join(&channel("news"), &ann) else {
-        panic!()
-    };
+    let token = bench.ask("news", &ann);
     bench.hub.leave(&channel("news"), &ann, bench.now);
-    assert!(bench.hub.opened(token, true, bench.now).is_empty());
+    assert!(
+        bench
+            .hub
+            .opened(token, Ok(None), bench.now)
+            .joined
+            .is_empty()
+    );
     assert_eq!(bench.hub.sweep(bench.now + LINGER), [token]);
 }
 
@@ -272,6 +172,7 @@ fn what_is_no_publication_and_what_is_refused_is_counted() {
     bench.hub.receive(
         token,
         Bytes::from_static(b"\xff\xff\xff"),
+        None,
         &mut BytesMut::new(),
         &mut fanout,
     );
@@ -298,4 +199,39 @@ fn a_busy_channel_is_written_out_before_its_buffer_grows_without_bound() {
             .iter()
             .all(|frames| frames.len() < 200_000)
     );
+}
+
+#[test]
+fn only_those_who_asked_are_told_who_comes_and_goes() {
+    let mut bench = Bench::new();
+    let (ann, bob) = (
+        Listener::new(1, Format::Json),
+        Listener::new(2, Format::Json),
+    );
+    let token = bench.open("news", &ann);
+    let delivery = Delivery {
+        join_leave: true,
+        ..Delivery::default()
+    };
+    let subscribing = Subscribing {
+        delivery,
+        recover: None,
+    };
+    bench.hub.join(&channel("news"), &bob, subscribing);
+    let push = Push {
+        join: Some(Default::default()),
+        ..Push::default()
+    };
+    let mut fanout = Fanout::default();
+    let recipients = bench.hub.receive(
+        token,
+        push.encode_to_vec().into(),
+        None,
+        &mut BytesMut::new(),
+        &mut fanout,
+    );
+    bench.hub.flush(&mut fanout);
+    assert_eq!((recipients, fanout.delivered), (1, 1));
+    assert!(ann.writes.borrow().is_empty() && bob.text().contains("\"join\":{}"));
+    assert_eq!(bench.tick(&[(token, b"1")]).delivered, 2);
 }

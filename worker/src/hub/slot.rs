@@ -1,0 +1,174 @@
+//! The state of one channel.
+//!
+//! Owns: how members enter, and what is told when the channel loses its continuity.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use flotilla_shared::broker::{HistoryQuery, StreamPosition};
+use flotilla_shared::channel::Channel;
+
+use super::groups::Groups;
+use super::recovery::{Found, Phase, Recovering, publication_of};
+use super::stream::Stream;
+use super::{Delivery, Joined, Member, Recovery, Settled, Subscribing};
+
+#[derive(Debug)]
+pub(super) struct Slot<M> {
+    pub(super) channel: Option<Channel>,
+    pub(super) generation: u32,
+    /// Whether the end of the tick has to look at it.
+    pub(super) is_dirty: bool,
+    pub(super) state: State<M>,
+    pub(super) groups: Groups<M>,
+    /// Of a channel with history; while it opens, what has arrived of it so far. Boxed, since most channels have none.
+    pub(super) stream: Option<Box<Stream<M>>>,
+}
+
+#[derive(Debug)]
+pub(super) enum State<M> {
+    Free,
+    Opening {
+        joiners: Vec<(Rc<M>, Subscribing)>,
+        /// Whether the broker dropped messages meanwhile.
+        is_doubtful: bool,
+    },
+    Live,
+    Lingering {
+        since: Instant,
+    },
+}
+
+/// How a member enters a live channel.
+pub(super) enum Entry {
+    In(Joined),
+    /// Once the history has been read.
+    Recovering(HistoryQuery),
+}
+
+impl<M> Slot<M> {
+    pub(super) fn free(generation: u32) -> Self {
+        Self {
+            channel: None,
+            generation,
+            is_dirty: false,
+            state: State::Free,
+            groups: Groups::new(),
+            stream: None,
+        }
+    }
+
+    /// Whether nobody is in or on the way in.
+    pub(super) fn is_empty(&self) -> bool {
+        let recovering = self.stream.as_ref().map(|stream| &stream.recovering);
+        self.groups.is_empty() && recovering.is_none_or(Vec::is_empty)
+    }
+
+    /// Has the end of the tick look at it.
+    pub(super) fn touch(&mut self, index: u32, dirty: &mut Vec<u32>) {
+        if !self.is_dirty {
+            self.is_dirty = true;
+            dirty.push(index);
+        }
+    }
+
+    /// The broker confirmed the subscription; after that the stream ended at `end`, if the channel has history.
+    pub(super) fn begin(&mut self, end: Option<StreamPosition>, is_doubtful: bool) {
+        self.state = State::Live;
+        let Some(end) = end else {
+            self.stream = None;
+            return;
+        };
+        match &mut self.stream {
+            Some(stream) => {
+                let is_other_life = stream.position.epoch != end.epoch;
+                stream.ends_at(end);
+                // Which of the two lives is the older one is not known here.
+                stream.is_doubtful = is_doubtful || is_other_life;
+            }
+            None => {
+                let mut stream = Stream::at(end);
+                stream.is_doubtful = is_doubtful;
+                self.stream = Some(Box::new(stream));
+            }
+        }
+    }
+}
+
+impl<M: Member> Slot<M> {
+    /// Lets a member in, or notes what it waits for.
+    pub(super) fn admit(&mut self, member: &Rc<M>, subscribing: Subscribing, ticket: u32) -> Entry {
+        let Subscribing { delivery, recover } = subscribing;
+        let Some(recover) = recover else {
+            return Entry::In(self.enter(member, delivery, None));
+        };
+        let Some(stream) = &mut self.stream else {
+            return Entry::In(self.enter(member, delivery, Some(None)));
+        };
+        if let Some(found) = stream.find(&recover) {
+            return Entry::In(self.enter(member, delivery, Some(found)));
+        }
+        let query = recover.query();
+        stream.recovering.push(Recovering {
+            member: member.clone(),
+            delivery,
+            recover,
+            ticket,
+            phase: Phase::Fetching,
+        });
+        Entry::Recovering(query)
+    }
+
+    /// Makes it a member: it gets what comes from now on. `found` is what it asked for, if it did.
+    pub(super) fn enter(
+        &mut self,
+        member: &Rc<M>,
+        delivery: Delivery,
+        found: Option<Found>,
+    ) -> Joined {
+        let position = self.stream.as_ref().map(|stream| stream.position);
+        let recovery = found.map(|found| match (found, position) {
+            (Some(found), Some(StreamPosition { epoch, .. })) => Recovery::Recovered(
+                found
+                    .into_iter()
+                    .filter_map(|stored| publication_of(stored, epoch))
+                    .collect(),
+            ),
+            _ => Recovery::Unrecoverable,
+        });
+        self.groups.insert(member, delivery);
+        Joined { position, recovery }
+    }
+
+    /// Publications are missing, and nobody will bring them: takes out whoever relies on getting everything. Returns
+    /// how many.
+    pub(super) fn lose_continuity(&mut self, settled: &mut Vec<Settled<M>>) -> usize {
+        if let Some(stream) = &mut self.stream {
+            stream.fail_waiting();
+        }
+        let Some(channel) = &self.channel else {
+            return 0;
+        };
+        let lost = self.groups.take_positioned();
+        let count = lost.len();
+        settled.extend(
+            lost.into_iter()
+                .map(|member| Settled::Insufficient(channel.clone(), member)),
+        );
+        count
+    }
+
+    /// Lets in whoever has waited for what the tick brought. Returns how many.
+    pub(super) fn settle(&mut self, settled: &mut Vec<Settled<M>>) -> usize {
+        let (Some(channel), Some(stream)) = (self.channel.clone(), &mut self.stream) else {
+            return 0;
+        };
+        let ready = stream.take_settled();
+        let count = ready.len();
+        for (recovering, found) in ready {
+            let joined = self.enter(&recovering.member, recovering.delivery, Some(found));
+            settled.push(Settled::Joined(channel.clone(), recovering.member, joined));
+        }
+        count
+    }
+}

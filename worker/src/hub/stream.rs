@@ -1,0 +1,122 @@
+//! A channel's stream as this shard has followed it.
+//!
+//! Owns: the position, and the decision whether a message continues it. Whoever is told nothing can rely on that.
+
+use flotilla_shared::broker::{Stamp, StreamPosition};
+
+use super::recovery::Recovering;
+use super::ring::Ring;
+
+#[derive(Debug)]
+pub(super) struct Stream<M> {
+    /// What is up to here has been delivered; what is behind it will be.
+    pub(super) position: StreamPosition,
+    /// Ends at `position`, or is empty.
+    pub(super) ring: Ring,
+    /// Messages may be missing without one behind them that shows it: the broker has to be asked where the stream ends.
+    pub(super) is_doubtful: bool,
+    /// Members to be, who get nothing yet.
+    pub(super) recovering: Vec<Recovering<M>>,
+}
+
+/// How a message relates to what came before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Continuity {
+    /// It is the next one.
+    Next,
+    /// It was here before.
+    Repeated,
+    /// Something between is missing, or this is another life of the stream.
+    Broken,
+}
+
+impl<M> Stream<M> {
+    pub(super) fn at(position: StreamPosition) -> Self {
+        Self {
+            position,
+            ring: Ring::default(),
+            is_doubtful: false,
+            recovering: Vec::new(),
+        }
+    }
+
+    /// Begins with a message before the end of the stream is known.
+    pub(super) fn seen(stamp: Stamp, payload: &[u8]) -> Self {
+        let mut stream = Self::at(stamp.position);
+        stream.restart(stamp, payload);
+        stream
+    }
+
+    /// Moves on to a message, unless it is a repeated one.
+    pub(super) fn follow(&mut self, stamp: Stamp, payload: &[u8]) -> Continuity {
+        let here = self.position;
+        if stamp.position.epoch != here.epoch || stamp.previous > here.offset {
+            self.restart(stamp, payload);
+            return Continuity::Broken;
+        }
+        if stamp.position.offset <= here.offset {
+            return Continuity::Repeated;
+        }
+        // Not the stamp's own idea of what came before: that is 0 if everything has aged out.
+        self.ring.push(here.offset, stamp.position.offset, payload);
+        self.position = stamp.position;
+        Continuity::Next
+    }
+
+    fn restart(&mut self, stamp: Stamp, payload: &[u8]) {
+        self.position = stamp.position;
+        self.ring.clear();
+        // 0 may also say that everything before has aged out.
+        if stamp.previous > 0 {
+            self.ring
+                .push(stamp.previous, stamp.position.offset, payload);
+        }
+    }
+
+    /// Learns where the stream ended a moment ago. True if that is not where this shard had followed it to: then
+    /// something is missing, and is given up.
+    pub(super) fn ends_at(&mut self, end: StreamPosition) -> bool {
+        self.is_doubtful = false;
+        if end.epoch == self.position.epoch && end.offset <= self.position.offset {
+            return false;
+        }
+        self.position = end;
+        self.ring.clear();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_shared::broker::Epoch;
+
+    use super::*;
+
+    fn position(epoch: u64, offset: u64) -> StreamPosition {
+        StreamPosition {
+            offset,
+            epoch: Epoch(epoch),
+        }
+    }
+
+    #[test]
+    fn every_message_continues_repeats_or_breaks_the_stream() {
+        let check = |epoch, previous, offset, expected, after| {
+            let mut stream = Stream::<()>::at(position(1, 5));
+            let stamp = Stamp {
+                position: position(epoch, offset),
+                previous,
+            };
+            assert_eq!(stream.follow(stamp, b"x"), expected, "{stamp:?}");
+            assert_eq!(stream.position, after, "{stamp:?}");
+        };
+        check(1, 5, 6, Continuity::Next, position(1, 6));
+        check(1, 5, 9, Continuity::Next, position(1, 9));
+        check(1, 0, 9, Continuity::Next, position(1, 9));
+        check(1, 4, 5, Continuity::Repeated, position(1, 5));
+        check(1, 0, 1, Continuity::Repeated, position(1, 5));
+        check(1, 6, 7, Continuity::Broken, position(1, 7));
+        check(2, 5, 6, Continuity::Broken, position(2, 6));
+        check(2, 0, 1, Continuity::Broken, position(2, 1));
+    }
+}

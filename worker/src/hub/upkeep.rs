@@ -1,0 +1,87 @@
+//! What the hub does where nobody asks it to: continuity that is lost, waiting that is in vain, channels that are empty.
+
+use std::time::Instant;
+
+use super::recovery::Waiting;
+use super::slot::State;
+use super::{Fanout, Hub, LINGER, Member, Settled, slot_of};
+
+impl<M: Member> Hub<M> {
+    /// What has been settled since this was asked last. To be looked at after every tick, after [`Hub::fetched`] and
+    /// after [`Hub::sweep`], before anything else is delivered.
+    pub(crate) fn take_settled(&mut self) -> Vec<Settled<M>> {
+        std::mem::take(&mut self.settled)
+    }
+
+    pub(super) fn linger_if_empty(&mut self, token: u64, now: Instant) {
+        if let Some((_, slot)) = slot_of(&mut self.slots, token)
+            && slot.is_empty()
+            && matches!(slot.state, State::Live)
+        {
+            slot.state = State::Lingering { since: now };
+            self.lingering.push_back((now, token));
+        }
+    }
+
+    /// The broker dropped messages of this subscription. Like [`Hub::receive`], a part of a tick.
+    pub(crate) fn overflowed(&mut self, token: u64) {
+        let Some((_, slot)) = slot_of(&mut self.slots, token) else {
+            return;
+        };
+        if let State::Opening { is_doubtful, .. } = &mut slot.state {
+            *is_doubtful = true;
+        } else if let Some(stream) = &mut slot.stream {
+            stream.doubt();
+            self.lose_continuity(token);
+        }
+    }
+
+    /// Tells everyone who relied on getting everything; those who wait are told at the end of the tick.
+    pub(super) fn lose_continuity(&mut self, token: u64) {
+        if let Some((index, slot)) = slot_of(&mut self.slots, token) {
+            self.subscriptions -= slot.lose_continuity(&mut self.settled);
+            self.emptied.push(token);
+            slot.touch(index, &mut self.dirty);
+        }
+    }
+
+    /// To be called now and then, between ticks: gives up on what the broker does not deliver, and lets go of the
+    /// channels that have been empty for [`LINGER`]; returns the tokens to unsubscribe.
+    pub(crate) fn sweep(&mut self, now: Instant) -> Vec<u64> {
+        self.look_after_the_waiting(now);
+        for token in std::mem::take(&mut self.emptied) {
+            self.linger_if_empty(token, now);
+        }
+        let mut left = Vec::new();
+        while let Some(&(since, token)) = self.lingering.front() {
+            if now.saturating_duration_since(since) < LINGER {
+                break;
+            }
+            self.lingering.pop_front();
+            if let Some((index, slot)) = slot_of(&mut self.slots, token)
+                && matches!(slot.state, State::Lingering { since: began } if began == since)
+            {
+                self.release(index);
+                left.push(token);
+            }
+        }
+        left
+    }
+
+    fn look_after_the_waiting(&mut self, now: Instant) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        waiting.sort_unstable();
+        waiting.dedup();
+        for token in waiting {
+            let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
+            let stream = slot.and_then(|slot| slot.stream.as_mut());
+            match stream.and_then(|stream| stream.look_at_the_time(now)) {
+                Some(Waiting::Yet) => self.waiting.push(token),
+                Some(Waiting::InVain) => self.overflowed(token),
+                None => {}
+            }
+        }
+        // Between ticks there are no frames: this lets in those whose waiting was in vain.
+        self.flush(&mut Fanout::default());
+    }
+}

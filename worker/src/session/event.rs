@@ -1,0 +1,120 @@
+//! What can happen to a session, and what it wants done.
+
+use std::time::Instant;
+
+use flotilla_shared::broker::{HistoryQuery, Retention};
+use flotilla_shared::channel::Channel;
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::types::{Push, Reply, Request};
+use smallvec::SmallVec;
+
+use crate::hub::{Joined, Subscribing};
+
+/// The time, as an argument: a session never asks a clock.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    /// For deadlines.
+    pub(crate) at: Instant,
+    /// For the times in tokens: seconds since 1970.
+    pub(crate) unix_seconds: u64,
+}
+
+/// What can happen to a session.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A command of the client; `id` is 0 where the client gave none.
+    Request {
+        /// What the reply has to carry.
+        id: u32,
+        /// The command's body.
+        request: Request,
+    },
+    /// The client answered a ping, or says so: in a message, or by the transport's means.
+    Pong(Pings),
+    /// The client sent what is no command.
+    Malformed,
+    /// The hub's answer to [`Action::Subscribe`].
+    Subscribed {
+        /// The channel that was asked for.
+        channel: Channel,
+        /// What the client has as a member, if it is one now.
+        result: Result<Joined, ErrorCode>,
+    },
+    /// Messages of this channel have been lost on their way here.
+    Insufficient(Channel),
+    /// The broker's answer to [`Action::Publish`].
+    Published {
+        /// The command's id.
+        id: u32,
+        /// Whether the broker has taken it.
+        result: Result<(), ErrorCode>,
+    },
+    /// The answer to [`Action::LookUp`], as the client is to have it.
+    Found(Box<Reply>),
+    /// A deadline may have passed.
+    Timer,
+}
+
+/// What a session wants done, in this order.
+#[derive(Debug)]
+pub(crate) enum Action {
+    /// Send this to the client.
+    Reply(Box<Reply>),
+    /// Send a ping of this kind.
+    Ping(Pings),
+    /// Make the client a member of the channel and answer with [`Event::Subscribed`]; nothing of the channel may
+    /// reach the client before the reply to that event.
+    Subscribe(Channel, Box<Subscribing>),
+    /// End the membership.
+    Unsubscribe(Channel),
+    /// Hand this to the broker and answer with [`Event::Published`]. The client's next command waits for it, so that
+    /// a publisher's order is kept.
+    Publish(Box<Publish>),
+    /// Tell the channel's subscribers, wherever they are; nobody waits for that.
+    Announce(Channel, Box<Push>),
+    /// Find this out and answer with [`Event::Found`]. The client's next command does not wait.
+    LookUp(Box<LookUp>),
+    /// Disconnect the client. Nothing follows.
+    Close(DisconnectCode),
+}
+
+/// A publication on its way to the broker.
+#[derive(Debug)]
+pub(crate) struct Publish {
+    /// The command's id.
+    pub(crate) id: u32,
+    /// Where it goes.
+    pub(crate) channel: Channel,
+    /// What goes there; its `channel` is empty, since the topic says it.
+    pub(crate) push: Push,
+    /// How much is kept of the channel; `None`: nothing.
+    pub(crate) retention: Option<Retention>,
+}
+
+/// What a client wants to know of a channel's past.
+#[derive(Debug)]
+pub(crate) struct LookUp {
+    /// The command's id.
+    pub(crate) id: u32,
+    /// Where.
+    pub(crate) channel: Channel,
+    /// How much is kept.
+    pub(crate) retention: Retention,
+    /// What is asked for.
+    pub(crate) query: HistoryQuery,
+    /// The epoch that the stream has to have; empty: any.
+    pub(crate) epoch: String,
+}
+
+/// The actions of one event; most events have one.
+pub(crate) type Actions = SmallVec<[Action; 2]>;
+
+/// How a client wants to be pinged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Pings {
+    /// By messages of the client protocol, which the connect result announces.
+    #[default]
+    Messages,
+    /// By whatever the transport has for it, which the client's library answers by itself.
+    Transport,
+}

@@ -1,0 +1,92 @@
+//! Server-side subscriptions: channels that a client begins with, without asking for each.
+
+use std::collections::BTreeMap;
+
+use flotilla_shared::auth::{ChannelGrant, ConnectionClaims};
+use flotilla_shared::channel::Channel;
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::types::{ConnectRequest, SubscribeRequest};
+
+use super::subscribe::Grant;
+use super::subscription::Answer;
+use super::{Actions, Now, Refused, Session};
+
+impl Session {
+    /// The channels that the client is in as soon as it is connected: those that its token names, its personal one, and
+    /// those that it wishes for and could subscribe to by itself.
+    pub(super) fn channels_to_begin_with(
+        &self,
+        claims: &ConnectionClaims,
+        request: &ConnectRequest,
+    ) -> Result<BTreeMap<Channel, ChannelGrant>, Refused> {
+        let mut channels = BTreeMap::new();
+        for name in &claims.channels {
+            channels.insert(self.known(name)?, ChannelGrant::default());
+        }
+        for (name, grant) in &claims.subs {
+            channels.insert(self.known(name)?, grant.clone());
+        }
+        if let Some(name) = self.personal_channel() {
+            channels.entry(self.known(&name)?).or_default();
+        }
+        for name in request.subs.keys() {
+            let Ok(channel) = Channel::parse(name, self.policy.channel_max_bytes) else {
+                continue;
+            };
+            let options = self
+                .policy
+                .namespaces
+                .options(&channel)
+                .ok_or(DisconnectCode::BadRequest)?;
+            if options.fits(&channel) && self.may_subscribe_by_itself(&channel, options).is_ok() {
+                channels.entry(channel).or_default();
+            }
+        }
+        if channels.len() > self.policy.client.channel_limit {
+            return Err(DisconnectCode::ChannelLimit.into());
+        }
+        Ok(channels)
+    }
+
+    /// A channel that the application names: one that cannot be is its mistake, which the client has to report.
+    fn known(&self, name: &str) -> Result<Channel, ErrorCode> {
+        let channel = Channel::parse(name, self.policy.channel_max_bytes)
+            .map_err(|_| ErrorCode::BadRequest)?;
+        self.options(&channel)?;
+        Ok(channel)
+    }
+
+    fn personal_channel(&self) -> Option<String> {
+        let personal = self.policy.client.personal_channel.as_ref()?;
+        let user = &self.user;
+        match personal.namespace.as_str() {
+            _ if user.is_empty() => None,
+            "" => Some(format!("#{user}")),
+            namespace => Some(format!("{namespace}:#{user}")),
+        }
+    }
+
+    /// Opens one of the channels to begin with. `recovery` is what the client says of its position from before.
+    pub(super) fn begin_with(
+        &mut self,
+        channel: Channel,
+        grant: ChannelGrant,
+        recovery: Option<&SubscribeRequest>,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        let request = recovery.map_or_else(SubscribeRequest::default, |from| SubscribeRequest {
+            recover: from.recover,
+            epoch: from.epoch.clone(),
+            offset: from.offset,
+            ..SubscribeRequest::default()
+        });
+        let grant = Grant {
+            info: grant.info,
+            data: grant.data,
+            overrides: grant.overrides,
+            ..Grant::default()
+        };
+        self.open(Answer::Connect, channel, grant, &request, now, actions);
+    }
+}

@@ -1,0 +1,180 @@
+//! One subscription of a client: from the question to the hub until its end.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use flotilla_shared::auth::{Overrides, Switch};
+use flotilla_shared::broker::Epoch;
+use flotilla_shared::channel::Channel;
+use flotilla_shared::protocol::types::{SubscribeRequest, SubscribeResult};
+
+use crate::hub::{Delivery, Joined, Recover, Recovery, RecoveryKind, Subscribing};
+use crate::namespace::{NamespaceOptions, RecoveryMode};
+
+/// No stream has it.
+const NO_EPOCH: Epoch = Epoch(0);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) channel: Channel,
+    pub(super) phase: Phase,
+    /// What others learn of the client in this channel.
+    pub(super) info: Bytes,
+    /// When it ends unless it is refreshed; the time for that is included.
+    pub(super) expires: Option<Instant>,
+    /// The client was told that it has to refresh.
+    pub(super) is_refreshed_by_client: bool,
+    pub(super) features: Features,
+}
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The hub has been asked.
+    Opening(Box<Opening>),
+    Active,
+}
+
+/// What is done when the hub has answered.
+#[derive(Debug)]
+pub(super) struct Opening {
+    pub(super) answer: Answer,
+    /// Completed by the hub's answer.
+    pub(super) result: SubscribeResult,
+    /// What has happened meanwhile.
+    pub(super) then: Then,
+    /// An unrecoverable position is an error to this client.
+    pub(super) rejects_unrecovered: bool,
+    /// The position from which the client recovers.
+    pub(super) since: u64,
+}
+
+/// How the client learns that it is subscribed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// By the reply to its subscribe command.
+    Reply(u32),
+    /// By the reply to its connect command, which waits for it.
+    Connect,
+}
+
+/// What follows as soon as a subscription is active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    Stay,
+    /// The client has unsubscribed, with the command of this id.
+    Unsubscribe(u32),
+}
+
+/// What a subscription has, of what its namespace offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Features {
+    /// The server subscribed the client.
+    pub(super) is_server_side: bool,
+    /// The client is told of gaps.
+    pub(super) positioned: bool,
+    /// The client can get what it missed.
+    pub(super) recoverable: bool,
+    /// Others hear of its coming and going.
+    pub(super) join_leave: bool,
+    /// It hears of others' coming and going.
+    pub(super) hears_join_leave: bool,
+}
+
+impl Features {
+    /// What is granted of what was asked for; the rest is silently off.
+    pub(super) fn granted(
+        options: &NamespaceOptions,
+        overrides: &Overrides,
+        request: &SubscribeRequest,
+        is_server_side: bool,
+    ) -> Self {
+        let has_history = options.history.is_some();
+        let is = |switch: Option<Switch>, otherwise: bool| {
+            switch.map_or(otherwise, |switch| switch.value)
+        };
+        let recoverable = has_history
+            && (is(overrides.force_recovery, options.force_recovery)
+                || request.recoverable && options.allow_recovery);
+        let positioned = has_history
+            && (is(overrides.force_positioning, options.force_positioning)
+                || request.positioned && options.allow_positioning);
+        let join_leave = is(overrides.join_leave, options.join_leave);
+        Self {
+            is_server_side,
+            // Who recovers has to learn of gaps.
+            positioned: positioned || recoverable,
+            recoverable,
+            join_leave,
+            hears_join_leave: is(
+                overrides.force_push_join_leave,
+                options.force_push_join_leave,
+            ) || request.join_leave && join_leave,
+        }
+    }
+
+    /// What to ask the hub for. `limit`: most publications that are recovered.
+    pub(super) fn subscribing(
+        self,
+        options: &NamespaceOptions,
+        request: &SubscribeRequest,
+        limit: usize,
+    ) -> Subscribing {
+        let is_cache = options.recovery_mode == RecoveryMode::Cache;
+        let wanted = request.recover || is_cache && options.auto_cache_recover;
+        let recover = (self.recoverable && wanted).then(|| Recover {
+            offset: request.offset,
+            epoch: if request.epoch.is_empty() {
+                None
+            } else {
+                // What does not read was never an epoch of ours.
+                Some(request.epoch.parse().unwrap_or(NO_EPOCH))
+            },
+            kind: if is_cache {
+                RecoveryKind::Cache
+            } else {
+                RecoveryKind::Stream
+            },
+            limit,
+        });
+        Subscribing {
+            delivery: Delivery {
+                positioned: self.positioned,
+                join_leave: self.hears_join_leave,
+            },
+            recover,
+        }
+    }
+}
+
+impl Opening {
+    /// Completes the result by what the hub says. False: the client does not want it so.
+    pub(super) fn complete(&mut self, joined: Joined, features: Features) -> bool {
+        let result = &mut self.result;
+        if let Some(position) = joined.position.filter(|_| features.positioned) {
+            result.positioned = true;
+            result.recoverable = features.recoverable;
+            result.epoch = position.epoch.to_string();
+            result.offset = position.offset;
+        }
+        match joined.recovery {
+            None => true,
+            Some(Recovery::Recovered(publications)) => {
+                // The client advances by itself, publication by publication.
+                if result.was_recovering && !publications.is_empty() {
+                    result.offset = self.since;
+                }
+                result.recovered = true;
+                result.publications = publications;
+                true
+            }
+            Some(Recovery::Unrecoverable) => !self.rejects_unrecovered,
+        }
+    }
+}
+
+impl Subscription {
+    pub(super) fn is_active(&self) -> bool {
+        matches!(self.phase, Phase::Active)
+    }
+}

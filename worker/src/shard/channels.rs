@@ -1,0 +1,200 @@
+//! A shard's channels at work: joining, leaving, and the way of a message from the broker to the sockets.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use flotilla_shared::broker::{BrokerError, BrokerEvent, BrokerEvents, HistoryQuery, Topic};
+use flotilla_shared::broker::{Retention, StreamPosition};
+use flotilla_shared::channel::Channel;
+use flotilla_shared::protocol::codes::ErrorCode;
+use flotilla_shared::protocol::types::Push;
+
+use super::Shard;
+use crate::connection::Connection;
+use crate::hub::{Fanout, Fetch, Join, Joined, Settled, Subscribing};
+use crate::metrics::Dropped;
+use crate::session::Event;
+
+impl Shard {
+    /// Makes `member` a member of `channel`. `None`: it will be notified, since the broker has to be asked first.
+    pub(crate) fn join(
+        self: &Rc<Self>,
+        channel: &Channel,
+        member: &Rc<Connection>,
+        subscribing: Subscribing,
+    ) -> Option<Joined> {
+        let join = self.hub.borrow_mut().join(channel, member, subscribing);
+        match join {
+            Join::Joined(joined) => return Some(joined),
+            Join::Waiting => {}
+            Join::Open(token) => {
+                tokio::task::spawn_local(self.clone().open(channel.clone(), token));
+            }
+            Join::Fetch(fetch) => self.fetch(channel.clone(), fetch),
+        }
+        None
+    }
+
+    /// Subscribes a channel's topic and answers everyone who has joined meanwhile.
+    async fn open(self: Rc<Self>, channel: Channel, token: u64) {
+        let end = self.subscribe(&channel, token).await;
+        if let Err(error) = &end {
+            tracing::debug!(%error, "a channel could not be opened");
+        }
+        let opened = self
+            .hub
+            .borrow_mut()
+            .opened(token, end.map_err(drop), Instant::now());
+        // No await from here on: replies are written before the hub delivers anything.
+        for (joiner, joined) in opened.joined {
+            joiner.notify(Event::Subscribed {
+                channel: channel.clone(),
+                result: Ok(joined),
+            });
+        }
+        for joiner in opened.refused {
+            joiner.notify(Event::Subscribed {
+                channel: channel.clone(),
+                result: Err(ErrorCode::Internal),
+            });
+        }
+        for fetch in opened.fetches {
+            self.fetch(channel.clone(), fetch);
+        }
+    }
+
+    /// Subscribes the topic; where the channel has a stream, also says where that ends.
+    async fn subscribe(
+        &self,
+        channel: &Channel,
+        token: u64,
+    ) -> Result<Option<StreamPosition>, BrokerError> {
+        let topic = Topic::Channel(channel.clone());
+        self.broker.subscribe(&topic, token).await?;
+        let Some(retention) = self.retention(channel) else {
+            return Ok(None);
+        };
+        let query = HistoryQuery::default();
+        match self.broker.history(channel, retention, query).await {
+            Ok(page) => Ok(Some(page.end)),
+            Err(error) => {
+                self.broker.unsubscribe(token);
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads what a joiner has missed, and answers it.
+    fn fetch(self: &Rc<Self>, channel: Channel, fetch: Fetch) {
+        let shard = self.clone();
+        tokio::task::spawn_local(async move {
+            let page = match shard.retention(&channel) {
+                Some(retention) => shard.broker.history(&channel, retention, fetch.query).await,
+                None => Err(BrokerError::Closed),
+            };
+            if let Err(error) = &page {
+                tracing::debug!(%error, "a channel could not be recovered");
+            }
+            let fetched = shard
+                .hub
+                .borrow_mut()
+                .fetched(fetch.token, fetch.ticket, page.ok());
+            // No await here either.
+            if let Some((joiner, result)) = fetched {
+                let result = result.map_err(|_| ErrorCode::Internal);
+                joiner.notify(Event::Subscribed { channel, result });
+            }
+        });
+    }
+
+    fn retention(&self, channel: &Channel) -> Option<Retention> {
+        self.policy.namespaces.options(channel)?.history
+    }
+
+    /// Takes `member` out of `channel`.
+    pub(crate) fn leave(&self, channel: &Channel, member: &Connection) {
+        self.hub.borrow_mut().leave(channel, member, Instant::now());
+    }
+
+    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to.
+    pub(crate) fn leave_all(&self, connection: &Connection) {
+        if connection.has_left() {
+            return;
+        }
+        let session = connection.session().borrow();
+        let mut hub = self.hub.borrow_mut();
+        let now = Instant::now();
+        for (channel, leave) in session.farewell() {
+            hub.leave(channel, connection, now);
+            if let Some(leave) = leave {
+                self.announce(channel.clone(), &leave);
+            }
+        }
+    }
+
+    /// Tells the channel's subscribers, without anybody waiting for that.
+    pub(crate) fn announce(&self, channel: Channel, push: &Push) {
+        if !self.announcer.announce(channel, push) {
+            self.metrics.dropped(Dropped::BrokerDown, 1);
+        }
+    }
+
+    /// Broker → hub → sockets, one tick per wake-up, until the broker connection is closed.
+    pub(crate) async fn pump(self: Rc<Self>, mut events: Box<dyn BrokerEvents>) {
+        let mut batch = Vec::new();
+        let mut scratch = BytesMut::new();
+        while events.next_batch(&mut batch).await {
+            self.tick(&mut batch, &mut scratch);
+            // A shard that always finds messages must still read its sockets.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn tick(&self, batch: &mut Vec<BrokerEvent>, scratch: &mut BytesMut) {
+        let mut fanout = Fanout::default();
+        let mut hub = self.hub.borrow_mut();
+        for event in batch.drain(..) {
+            let (token, payload, stamp) = match event {
+                BrokerEvent::Message { token, payload } => (token, payload, None),
+                BrokerEvent::StreamMessage {
+                    token,
+                    payload,
+                    stamp,
+                } => (token, payload, Some(stamp)),
+                BrokerEvent::Overflow { token, dropped } => {
+                    hub.overflowed(token);
+                    // 0 says that some are missing, but not how many.
+                    self.metrics
+                        .dropped(Dropped::BrokerOverflow, dropped.max(1));
+                    continue;
+                }
+                BrokerEvent::Disconnected => {
+                    tracing::warn!("broker connection lost");
+                    continue;
+                }
+                BrokerEvent::Reconnected => {
+                    tracing::info!("broker connection restored");
+                    continue;
+                }
+            };
+            let recipients = hub.receive(token, payload, stamp, scratch, &mut fanout);
+            self.metrics.fanned_out_to(recipients);
+        }
+        hub.flush(&mut fanout);
+        let settled = hub.take_settled();
+        drop(hub);
+        self.metrics.fanned_out(&fanout);
+        for settled in settled {
+            match settled {
+                Settled::Joined(channel, member, joined) => member.notify(Event::Subscribed {
+                    channel,
+                    result: Ok(joined),
+                }),
+                Settled::Insufficient(channel, member) => {
+                    member.notify(Event::Insufficient(channel));
+                }
+            }
+        }
+    }
+}
