@@ -2,7 +2,7 @@
 //!
 //! The limits are hard: a head is at most [`HEAD_MAX_BYTES`] long and has at most [`HEADERS_MAX`]
 //! headers, whether it arrives in one read or byte by byte. What a header means is not decided
-//! here; see [`super::upgrade()`].
+//! here; see [`crate::websocket::upgrade()`].
 
 use thiserror::Error;
 
