@@ -191,6 +191,7 @@ impl Shard {
             let left = self.hub.borrow_mut().sweep(now);
             left.into_iter()
                 .for_each(|token| self.broker.unsubscribe(token));
+            self.settle();
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
                 sampled = now;

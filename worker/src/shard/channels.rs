@@ -102,9 +102,10 @@ impl Shard {
                 .fetched(fetch.token, fetch.ticket, page.ok());
             // No await here either.
             if let Some((joiner, result)) = fetched {
-                let result = result.map_err(|_| ErrorCode::Internal);
+                let result = result.map_err(|()| ErrorCode::Internal);
                 joiner.notify(Event::Subscribed { channel, result });
             }
+            shard.settle();
         });
     }
 
@@ -182,9 +183,14 @@ impl Shard {
             self.metrics.fanned_out_to(recipients);
         }
         hub.flush(&mut fanout);
-        let settled = hub.take_settled();
         drop(hub);
         self.metrics.fanned_out(&fanout);
+        self.settle();
+    }
+
+    /// Tells members what happened to them without their asking.
+    pub(super) fn settle(&self) {
+        let settled = self.hub.borrow_mut().take_settled();
         for settled in settled {
             match settled {
                 Settled::Joined(channel, member, joined) => member.notify(Event::Subscribed {
