@@ -410,6 +410,23 @@ fn after_an_overflow_the_broker_is_asked_where_a_quiet_channel_stands() {
 }
 
 #[test]
+fn a_position_of_another_life_is_none_after_an_overflow_either() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.hub.overflowed(token);
+    bench.hub.flush(&mut Fanout::default());
+    bench.settled();
+    let elsewhere = Recover {
+        epoch: Some(Epoch(2)),
+        ..recover(5)
+    };
+    let fetch = bench.fetch(&bob, elsewhere);
+    let joined = bench.fetched(fetch, page(&[6], 6));
+    assert_eq!(offsets(&joined), None);
+}
+
+#[test]
 fn what_arrives_while_a_channel_opens_is_no_gap_and_not_lost() {
     let open = |end: u64| {
         let mut bench = Bench::new();
