@@ -27,6 +27,7 @@ mod process;
 mod reader;
 mod session;
 mod shard;
+mod stored;
 mod thread;
 mod wheel;
 mod wire;

@@ -3,11 +3,11 @@
 use std::rc::Rc;
 
 use flotilla_shared::protocol::codes::ErrorCode;
-use flotilla_shared::protocol::types::{HistoryResult, Publication, Push, Reply};
-use prost::Message as _;
+use flotilla_shared::protocol::types::{HistoryResult, Reply};
 
 use crate::session::LookUp;
 use crate::shard::Shard;
+use crate::stored::read;
 
 /// The reply to a client's command.
 pub(crate) async fn answer(shard: &Rc<Shard>, look_up: LookUp) -> Reply {
@@ -34,17 +34,8 @@ async fn history(shard: &Rc<Shard>, look_up: LookUp) -> Result<HistoryResult, Er
     if !epoch.is_empty() && epoch.parse() != Ok(page.end.epoch) {
         return Err(ErrorCode::UnrecoverablePosition);
     }
-    let publications = page.publications.into_iter().filter_map(|stored| {
-        let publication = Push::decode(stored.payload).ok()?.publication?;
-        Some(Publication {
-            offset: stored.offset,
-            // In the stream it marks what may be sent as a delta.
-            delta: false,
-            ..publication
-        })
-    });
     Ok(HistoryResult {
-        publications: publications.collect(),
+        publications: page.publications.into_iter().filter_map(read).collect(),
         epoch: page.end.epoch.to_string(),
         offset: page.end.offset,
     })

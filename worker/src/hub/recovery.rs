@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use flotilla_shared::broker::{
     Epoch, HistoryPage, HistoryQuery, StoredPublication, StreamPosition,
 };
-use flotilla_shared::protocol::types::{Publication, Push};
-use prost::Message as _;
+use flotilla_shared::protocol::types::Publication;
 
 use super::stream::Stream;
 use super::{Delivery, Hub, Joined, Member, Recover, RecoveryKind, slot_of};
+use crate::stored::read;
 
 /// How much longer than asked for a read may be: what is published meanwhile must not make it incomplete.
 const READ_AHEAD: usize = 64;
@@ -257,16 +257,9 @@ impl<M: Member> Hub<M> {
 
 /// Reads a publication of the stream as members get it; `None` if it is none of ours.
 pub(super) fn publication_of(stored: StoredPublication, epoch: Epoch) -> Option<Publication> {
-    let push = Push::decode(stored.payload).ok()?;
-    let mut publication = push.publication?;
-    publication.delta = false;
-    place(
-        &mut publication,
-        StreamPosition {
-            offset: stored.offset,
-            epoch,
-        },
-    );
+    let offset = stored.offset;
+    let mut publication = read(stored)?;
+    place(&mut publication, StreamPosition { offset, epoch });
     Some(publication)
 }
 

@@ -8,7 +8,7 @@
 
 mod connect;
 mod event;
-mod lookup;
+mod history;
 mod permission;
 mod publish;
 mod refresh;

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_shared::broker::{BrokerError, HistoryQuery, Retention, StoredPublication};
+use flotilla_shared::broker::{BrokerError, HistoryQuery, Retention};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
-use flotilla_shared::protocol::types::{ClientInfo, Push};
-use prost::Message as _;
+use flotilla_shared::protocol::types::{ClientInfo, Publication};
 use serde::{Deserialize, Serialize};
 
 use super::payload::{Payload, json_or_none};
 use super::{Methods, Outcome, broker_failure};
 use crate::api::Failure;
+use crate::stored::read;
 
 /// Most publications of one answer.
 const HISTORY_MAX: usize = 10_000;
@@ -90,8 +90,9 @@ impl Methods {
         if !wanted.is_empty() && wanted.parse() != Ok(page.end.epoch) {
             return Err(Failure::new(ErrorCode::UnrecoverablePosition));
         }
+        let rows = page.publications.into_iter().filter_map(read);
         Ok(Outcome::History(History {
-            publications: page.publications.into_iter().filter_map(row).collect(),
+            publications: rows.map(row).collect(),
             offset: page.end.offset,
             epoch: page.end.epoch.to_string(),
         }))
@@ -122,15 +123,13 @@ fn stream_failure(error: &BrokerError) -> Failure {
     }
 }
 
-/// `None` for what no Flotilla has written.
-fn row(stored: StoredPublication) -> Option<Row> {
-    let publication = Push::decode(stored.payload).ok()?.publication?;
-    Some(Row {
+fn row(publication: Publication) -> Row {
+    Row {
         data: Payload::of(&publication.data),
-        offset: stored.offset,
+        offset: publication.offset,
         info: publication.info.map(publisher),
         tags: publication.tags,
-    })
+    }
 }
 
 fn publisher(info: ClientInfo) -> Publisher {
