@@ -36,24 +36,33 @@ fn traffic() -> Traffic {
 fn relay(buffer: usize) -> Relayed {
     let ((client, near_client), (worker, near_worker)) = (duplex(buffer), duplex(1024));
     let registry = Arc::new(Registry::default());
-    let mut session = Session::new(
+    let session = Session::new(
         (near_client, &[]),
         (near_worker, &[]),
         TIMEOUTS,
         traffic(),
         registry.enter(),
     );
-    let task = tokio::spawn(async move { session.run().await });
-    Relayed {
-        client,
-        worker,
-        registry,
-        task,
-        start: Instant::now(),
-    }
+    Relayed::start(session, client, worker, registry)
 }
 
 impl Relayed {
+    fn start(
+        mut session: impl Relay,
+        client: DuplexStream,
+        worker: DuplexStream,
+        registry: Arc<Registry>,
+    ) -> Self {
+        let task = tokio::spawn(async move { session.run().await });
+        Self {
+            client,
+            worker,
+            registry,
+            task,
+            start: Instant::now(),
+        }
+    }
+
     async fn outcome(self) -> (Initiator, Reason, u64) {
         let outcome = self.task.await.unwrap();
         (
@@ -211,21 +220,14 @@ async fn an_order_to_drop_ends_a_connection_that_says_goodbye_in_vain() {
 fn stream(early: &[u8]) -> Relayed {
     let ((client, near_client), (worker, near_worker)) = (duplex(1024), duplex(1024));
     let registry = Arc::new(Registry::default());
-    let mut session = StreamSession::new(
+    let session = StreamSession::new(
         near_client,
         (near_worker, early.to_vec()),
         TIMEOUTS,
         traffic(),
         registry.enter(),
     );
-    let task = tokio::spawn(async move { session.run().await });
-    Relayed {
-        client,
-        worker,
-        registry,
-        task,
-        start: Instant::now(),
-    }
+    Relayed::start(session, client, worker, registry)
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,15 +1,12 @@
 //! The PyPI package `cent` publishes through the server API, unchanged.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use flotilla_shared::protocol::Format::Json;
 use flotilla_tests::fleet::{Fleet, namespace};
 use flotilla_tests::process::Process;
-use tokio::process::Command;
 use toml::Value;
 
-use crate::scripts::{SCRIPT_MAX, python};
+use crate::scripts::{SCRIPT_MAX, command, python};
 
 const KEY: &str = "the key of the back end";
 
@@ -31,9 +28,8 @@ async fn python_back_end() -> Result<()> {
         client.subscribe("news:1").await?;
     }
     let api = fleet.workers[0].addresses().api.as_ref();
-    let mut command = Command::new(python());
+    let mut command = command(python(), "back_end.py");
     command
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/back_end.py"))
         .env("API_URL", format!("http://{}/api", api.context("no API")?))
         .env("API_KEY", KEY);
     let mut script =

@@ -1,7 +1,7 @@
 //! The decoders of the SDKs make the right payloads of our deltas.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use base64::Engine;
@@ -11,9 +11,8 @@ use flotilla_shared::protocol::is_json;
 use flotilla_tests::process::Process;
 use serde_json::json;
 use tempfile::NamedTempFile;
-use tokio::process::Command;
 
-use crate::scripts::{SCRIPT_MAX, python};
+use crate::scripts::{SCRIPT_MAX, command, python};
 
 /// Where a payload is changed, in parts of it.
 const PLACES: usize = 8;
@@ -37,14 +36,8 @@ async fn decode(interpreter: PathBuf, script: &str) -> Result<()> {
             cases += 1;
         }
     }
-    let mut command = Command::new(interpreter);
-    command
-        .arg(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("interop")
-                .join(script),
-        )
-        .env("CASES", file.path());
+    let mut command = command(interpreter, script);
+    command.env("CASES", file.path());
     let mut script = Process::spawn(script, &mut command).context("run `tests/run setup`")?;
     script.completes(cases, SCRIPT_MAX).await
 }

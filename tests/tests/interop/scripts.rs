@@ -42,16 +42,19 @@ pub(crate) fn python() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python")
 }
 
+/// What runs one of the scripts of the folder `interop`.
+pub(crate) fn command(interpreter: PathBuf, script: &str) -> Command {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop");
+    let mut command = Command::new(interpreter);
+    command.arg(folder.join(script));
+    command
+}
+
 /// Runs a script to its end, doing for it what it asks for.
 async fn play(interpreter: PathBuf, script: &str, format: &str) -> Result<()> {
     let mut stage = Stage::new().await?;
-    let mut command = Command::new(interpreter);
+    let mut command = command(interpreter, script);
     command
-        .arg(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("interop")
-                .join(script),
-        )
         .env("ALICE_URL", &stage.alice_url)
         .env("BOB_URL", &stage.bob_url)
         .env("TOKEN_SECRET", token::SECRET)
