@@ -15,8 +15,8 @@ use toml::{Table, Value};
 /// What is kept of each channel.
 const KEPT: i64 = 20;
 
-/// More than is kept, and more than a worker remembers by itself of a channel that somebody listens to.
-const TOO_MANY: u64 = 100;
+/// More than is kept, though a worker remembers as many by itself of a channel that somebody listens to.
+const TOO_MANY: u64 = KEPT as u64 + 1;
 
 /// One worker with several shards, and history in memory.
 async fn fleet() -> Result<Fleet> {

@@ -113,7 +113,8 @@ impl Features {
         }
     }
 
-    /// What to ask the hub for. `limit`: most publications that are recovered.
+    /// What to ask the hub for. `limit`: most publications that are recovered. Never more than the channel keeps: a hub
+    /// may still remember older ones, and whether a client recovers must not depend on that.
     pub(super) fn subscribing(
         self,
         options: &NamespaceOptions,
@@ -121,6 +122,7 @@ impl Features {
         limit: usize,
     ) -> Subscribing {
         let is_cache = options.recovery_mode == RecoveryMode::Cache;
+        let kept = options.history.map_or(0, |retention| retention.size);
         let wanted = request.recover || is_cache && options.auto_cache_recover;
         let recover = (self.recoverable && wanted).then(|| Recover {
             offset: request.offset,
@@ -135,7 +137,7 @@ impl Features {
             } else {
                 RecoveryKind::Stream
             },
-            limit,
+            limit: limit.min(kept as usize),
         });
         Subscribing {
             delivery: Delivery {
