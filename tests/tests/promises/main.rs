@@ -5,6 +5,7 @@
 mod channel_names;
 mod config;
 mod delivery;
+mod delta;
 mod drain;
 mod forged_passport;
 mod hostile_frames;

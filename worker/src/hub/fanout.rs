@@ -9,11 +9,11 @@ use flotilla_shared::broker::Stamp;
 use flotilla_shared::protocol::types::{Push, Reply};
 use prost::Message as _;
 
+use super::forms::{Form, Forms};
 use super::recovery::place;
 use super::slot::{Slot, State};
 use super::stream::{Continuity, Stream};
-use super::{Hub, Member, slot_of};
-use crate::wire::Wire;
+use super::{Hub, Member, Mode, slot_of};
 
 /// A group's frames are written out when they reach this size, even within a tick, so that one busy channel cannot
 /// make a buffer of any size.
@@ -118,12 +118,16 @@ impl<M: Member> Slot<M> {
             return 0;
         };
         channel.as_str().clone_into(&mut push.channel);
-        let is_publication = push.publication.is_some();
+        let mut payload = None;
+        let mut delta = None;
         if let Some(publication) = &mut push.publication {
-            publication.delta = false;
+            if std::mem::take(&mut publication.delta) {
+                delta = self.groups.delta(&publication.data);
+            }
             if let Some(stamp) = stamp {
                 place(publication, stamp.position);
             }
+            payload = Some(publication.data.clone());
         } else if push.join.is_none() && push.leave.is_none() {
             fanout.malformed += 1;
             return 0;
@@ -133,29 +137,30 @@ impl<M: Member> Slot<M> {
             ..Reply::default()
         };
         let mut recipients = 0;
-        // Whose encoding `scratch` holds.
-        let mut encoded: Option<Wire> = None;
+        let mut forms = Forms::new(reply, delta, scratch);
         for group in self.groups.iter_mut() {
-            if !is_publication && !group.delivery.join_leave {
+            if payload.is_none() && !group.delivery.join_leave {
                 continue;
             }
             recipients += group.len();
-            if encoded != Some(group.wire) {
-                scratch.clear();
-                let result = group.wire.encode(&reply, scratch);
-                encoded = result.is_ok().then_some(group.wire);
-            }
-            if encoded.is_none() {
+            let form = match group.delivery.mode {
+                Mode::Delta if payload.is_some() => forms.in_chain(group.wire, group.has_base),
+                Mode::Delta | Mode::Full => Form::Plain,
+            };
+            let Some(message) = forms.encode(group.wire, form) else {
                 group.inexpressible();
                 continue;
-            }
-            group.wire.frame(scratch, &mut group.frames);
+            };
+            group.wire.frame(message, &mut group.frames);
             group.unflushed += 1;
             if group.frames.len() >= TICK_MAX_BYTES {
                 group.flush(fanout);
             }
         }
         scratch.clear();
+        if let Some(payload) = payload {
+            self.groups.rebase(&payload);
+        }
         recipients
     }
 }

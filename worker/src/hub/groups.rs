@@ -2,18 +2,24 @@
 //!
 //! Owns: who is in a channel, and the frames of the current tick. Members who get the same bytes are one group, so
 //! that a message costs one encoding for each group and one write for each member. Most channels have one group.
+//!
+//! Deltas need no state for each member either: all who have got a publication can read a delta against it, and who has
+//! not got any yet is in a group of its own until it has.
 
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use indexmap::IndexMap;
 
-use super::{Fanout, Member};
+use super::mode::delta;
+use super::{Fanout, Member, Mode};
 use crate::wire::Wire;
 
 /// How a member takes what happens in a channel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Delivery {
+    /// In what form it takes publications.
+    pub(crate) mode: Mode,
     /// Whether it is told who comes and goes.
     pub(crate) join_leave: bool,
     /// Whether it may rely on getting every publication: where one is missing, nothing later reaches it.
@@ -24,6 +30,8 @@ pub(crate) struct Delivery {
 pub(super) struct Group<M> {
     pub(super) wire: Wire,
     pub(super) delivery: Delivery,
+    /// Of members that take deltas: whether they have the channel's latest publication.
+    pub(super) has_base: bool,
     members: IndexMap<u32, Rc<M>>,
     /// What this tick has for each member.
     pub(super) frames: BytesMut,
@@ -31,76 +39,152 @@ pub(super) struct Group<M> {
     pub(super) unflushed: u32,
 }
 
-/// Groups with the same wire stand next to each other.
+/// Groups that get the same bytes stand next to each other: first by their wire, then by what can be said to them.
 #[derive(Debug)]
-pub(super) struct Groups<M>(Vec<Group<M>>);
+pub(super) struct Groups<M> {
+    list: Vec<Group<M>>,
+    /// The channel's latest publication, where somebody takes deltas. A copy, for the reason that the ring's are.
+    base: Option<Box<[u8]>>,
+    /// Whether there are groups that do not differ any longer.
+    are_alike: bool,
+}
 
 impl<M> Groups<M> {
     pub(super) const fn new() -> Self {
-        Self(Vec::new())
+        Self {
+            list: Vec::new(),
+            base: None,
+            are_alike: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Group<M>> {
-        self.0.iter_mut()
+        self.list.iter_mut()
     }
 
     /// Takes out everyone who relies on getting everything; what this tick had for them is dropped.
     pub(super) fn take_positioned(&mut self) -> Vec<Rc<M>> {
-        let lost = self.0.extract_if(.., |group| group.delivery.positioned);
-        lost.flat_map(|group| group.members.into_values()).collect()
+        let lost = self
+            .list
+            .extract_if(.., |group| group.delivery.positioned)
+            .flat_map(|group| group.members.into_values())
+            .collect();
+        self.forget_what_nobody_needs();
+        lost
+    }
+
+    /// What makes `payload` out of the channel's latest publication, if somebody can read that and it is worth it.
+    pub(super) fn delta(&self, payload: &[u8]) -> Option<Bytes> {
+        let base = self.base.as_deref()?;
+        let is_readable = self.list.iter().any(|group| group.has_base);
+        is_readable.then(|| delta(base, payload)).flatten()
+    }
+
+    /// Notes the publication that everyone has got now.
+    pub(super) fn rebase(&mut self, payload: &[u8]) {
+        let mut is_needed = false;
+        for group in self.list.iter_mut().filter(|group| group.takes_deltas()) {
+            is_needed = true;
+            self.are_alike |= !group.has_base;
+            group.has_base = true;
+        }
+        if is_needed {
+            self.base = Some(payload.into());
+        }
+    }
+
+    /// Whether `payload` is the channel's latest publication, as far as that is known here.
+    pub(super) fn is_latest(&mut self, payload: &[u8]) -> bool {
+        // Before anybody takes deltas nobody has another base.
+        **self.base.get_or_insert_with(|| payload.into()) == *payload
+    }
+
+    /// Puts a group where it belongs.
+    fn place(&mut self, group: Group<M>) {
+        let is_akin = |other: &Group<M>| other.wire == group.wire;
+        let start = self.list.iter().position(is_akin);
+        let start = start.unwrap_or(self.list.len());
+        let akin = self.list.iter().skip(start);
+        let before = akin.take_while(|other| is_akin(other) && other.rank() <= group.rank());
+        let at = start + before.count();
+        if self.list.is_empty() {
+            self.list.reserve_exact(1);
+        }
+        self.list.insert(at, group);
+    }
+
+    /// Makes one of those groups that have become alike. What this tick had for them has been written.
+    fn unite(&mut self) {
+        let apart: Vec<_> = self
+            .list
+            .extract_if(.., |group| group.takes_deltas())
+            .collect();
+        for group in apart {
+            match self.list.iter_mut().find(|other| other.is_like(&group)) {
+                Some(other) => other.absorb(group),
+                None => self.place(group),
+            }
+        }
+    }
+
+    fn forget_what_nobody_needs(&mut self) {
+        if !self.list.iter().any(Group::takes_deltas) {
+            self.base = None;
+        }
+        if self.list.is_empty() {
+            self.list = Vec::new();
+        }
     }
 }
 
 impl<M: Member> Groups<M> {
-    /// Adds a member that is not in yet.
-    pub(super) fn insert(&mut self, member: &Rc<M>, delivery: Delivery) {
-        let wire = member.wire();
-        let fits = |group: &Group<M>| group.wire == wire && group.delivery == delivery;
-        let at = self.0.iter().position(fits).unwrap_or_else(|| {
-            if self.0.is_empty() {
-                self.0.reserve_exact(1);
+    /// Adds a member that is not in yet. `has_base`: it takes deltas and has the channel's latest publication.
+    pub(super) fn insert(&mut self, member: &Rc<M>, delivery: Delivery, has_base: bool) {
+        let mut own = Group::new(member.wire(), delivery, has_base);
+        match self.list.iter_mut().find(|group| group.is_like(&own)) {
+            Some(group) => {
+                group.members.insert(member.id(), member.clone());
             }
-            let akin = self.0.iter().rposition(|group| group.wire == wire);
-            let at = akin.map_or(self.0.len(), |at| at + 1);
-            self.0.insert(at, Group::new(wire, delivery));
-            at
-        });
-        if let Some(group) = self.0.get_mut(at) {
-            group.members.insert(member.id(), member.clone());
+            None => {
+                own.members.insert(member.id(), member.clone());
+                self.place(own);
+            }
         }
     }
 
     /// Whether the member was in.
     pub(super) fn remove(&mut self, id: u32) -> bool {
-        let left = self.0.iter_mut().position(|group| group.remove(id));
+        let left = self.list.iter_mut().position(|group| group.remove(id));
         if let Some(at) = left
-            && self.0.get(at).is_some_and(|group| group.len() == 0)
+            && self.list.get(at).is_some_and(|group| group.len() == 0)
         {
-            self.0.remove(at);
-            if self.0.is_empty() {
-                self.0 = Vec::new();
-            }
+            self.list.remove(at);
+            self.forget_what_nobody_needs();
         }
         left.is_some()
     }
 
     /// Writes this tick's frames to everyone.
     pub(super) fn flush(&mut self, fanout: &mut Fanout) {
-        for group in &mut self.0 {
+        for group in &mut self.list {
             group.flush(fanout);
+        }
+        if std::mem::take(&mut self.are_alike) {
+            self.unite();
         }
     }
 }
 
 impl<M> Group<M> {
-    fn new(wire: Wire, delivery: Delivery) -> Self {
+    fn new(wire: Wire, delivery: Delivery, has_base: bool) -> Self {
         Self {
             wire,
             delivery,
+            has_base,
             members: IndexMap::new(),
             frames: BytesMut::new(),
             unflushed: 0,
@@ -109,6 +193,30 @@ impl<M> Group<M> {
 
     pub(super) fn len(&self) -> usize {
         self.members.len()
+    }
+
+    pub(super) fn takes_deltas(&self) -> bool {
+        self.delivery.mode == Mode::Delta
+    }
+
+    /// Whether its members are to get the same as those of `other`.
+    fn is_like(&self, other: &Self) -> bool {
+        self.wire == other.wire
+            && self.has_base == other.has_base
+            && self.delivery == other.delivery
+    }
+
+    /// Orders the groups of one wire.
+    fn rank(&self) -> (bool, bool) {
+        (self.takes_deltas(), self.has_base)
+    }
+
+    /// Takes in the members of a group that is like it, by moving the fewer ones.
+    fn absorb(&mut self, mut other: Self) {
+        if self.members.len() < other.members.len() {
+            std::mem::swap(&mut self.members, &mut other.members);
+        }
+        self.members.extend(other.members);
     }
 }
 

@@ -13,8 +13,10 @@
 //! a gap. No state is kept per member.
 
 mod fanout;
+mod forms;
 mod groups;
 mod joining;
+mod mode;
 mod recovery;
 mod ring;
 mod slot;
@@ -37,6 +39,7 @@ pub(crate) use groups::Delivery;
 pub(crate) use joining::{
     Fetch, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
 };
+pub(crate) use mode::Mode;
 
 /// How long an empty channel stays subscribed at the broker.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);

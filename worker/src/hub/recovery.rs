@@ -14,7 +14,7 @@ use flotilla_shared::protocol::types::Publication;
 
 use super::stream::Stream;
 use super::{Delivery, Hub, Joined, Member, Recover, RecoveryKind, slot_of};
-use crate::stored::read;
+use crate::stored::read_marked;
 
 /// How much longer than asked for a read may be: what is published meanwhile must not make it incomplete.
 const READ_AHEAD: usize = 64;
@@ -255,10 +255,10 @@ impl<M: Member> Hub<M> {
     }
 }
 
-/// Reads a publication of the stream as members get it; `None` if it is none of ours.
+/// Reads a publication of the stream with its place and its mark for deltas; `None` if it is none of ours.
 pub(super) fn publication_of(stored: StoredPublication, epoch: Epoch) -> Option<Publication> {
     let offset = stored.offset;
-    let mut publication = read(stored)?;
+    let mut publication = read_marked(stored)?;
     place(&mut publication, StreamPosition { offset, epoch });
     Some(publication)
 }

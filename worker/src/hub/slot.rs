@@ -127,16 +127,23 @@ impl<M: Member> Slot<M> {
         found: Option<Found>,
     ) -> Joined {
         let position = self.stream.as_ref().map(|stream| stream.position);
+        let mut latest = None;
         let recovery = found.map(|found| match (found, position) {
-            (Some(found), Some(StreamPosition { epoch, .. })) => Recovery::Recovered(
-                found
+            (Some(found), Some(StreamPosition { epoch, .. })) => {
+                let mut publications = found
                     .into_iter()
                     .filter_map(|stored| publication_of(stored, epoch))
-                    .collect(),
-            ),
+                    .collect();
+                latest = delivery
+                    .mode
+                    .apply(&mut publications, member.wire().format());
+                Recovery::Recovered(publications)
+            }
             _ => Recovery::Unrecoverable,
         });
-        self.groups.insert(member, delivery);
+        // Where it is another one, a publication that is not kept has come in between.
+        let has_base = latest.is_some_and(|latest| self.groups.is_latest(&latest));
+        self.groups.insert(member, delivery, has_base);
         Joined { position, recovery }
     }
 

@@ -7,9 +7,10 @@ use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{ConnectRequest, SubscribeRequest};
 
-use super::subscribe::Grant;
+use super::subscribe::{Grant, mode_of};
 use super::subscription::Answer;
 use super::{Actions, Now, Refused, Session};
+use crate::hub::Mode;
 
 impl Session {
     /// The channels that the client is in as soon as it is connected: those that its token names, its personal one, and
@@ -66,7 +67,8 @@ impl Session {
         }
     }
 
-    /// Opens one of the channels to begin with. `recovery` is what the client says of its position from before.
+    /// Opens one of the channels to begin with. `recovery` is what the client says of its position from before, and of the
+    /// form in which it takes publications.
     pub(super) fn begin_with(
         &mut self,
         channel: Channel,
@@ -81,10 +83,13 @@ impl Session {
             offset: from.offset,
             ..SubscribeRequest::default()
         });
+        let options = self.policy.namespaces.options(&channel);
+        let asked = recovery.zip(options);
         let grant = Grant {
             info: grant.info,
             data: grant.data,
             overrides: grant.overrides,
+            mode: asked.map_or(Mode::Full, |(request, options)| mode_of(request, options)),
             ..Grant::default()
         };
         self.open(Answer::Connect, channel, grant, &request, now, actions);

@@ -10,7 +10,7 @@ use flotilla_shared::protocol::types::{
 
 use super::subscription::{Answer, Features, Opening, Phase, Subscription, Then};
 use super::{Action, Actions, Now, Refused, Session, State, after, error, reply, ttl_of};
-use crate::hub::Joined;
+use crate::hub::{Joined, Mode};
 use crate::namespace::NamespaceOptions;
 
 /// The one delta encoding of the protocol; asking for another one is a mistake of the client.
@@ -26,6 +26,7 @@ pub(super) struct Grant {
     /// The client can refresh it, and is told that it has to.
     pub(super) is_refreshed_by_client: bool,
     pub(super) overrides: Overrides,
+    pub(super) mode: Mode,
 }
 
 impl Session {
@@ -73,7 +74,8 @@ impl Session {
             // No namespace lets clients filter by tags yet.
             return Err(ErrorCode::BadRequest.into());
         }
-        Ok((channel, grant))
+        let mode = mode_of(request, options);
+        Ok((channel, Grant { mode, ..grant }))
     }
 
     fn grant_by_token(&self, channel: &Channel, token: &str, now: Now) -> Result<Grant, Refused> {
@@ -98,6 +100,7 @@ impl Session {
             ttl_seconds,
             is_refreshed_by_client: ttl_seconds.is_some(),
             overrides: claims.overrides,
+            mode: Mode::default(),
         })
     }
 
@@ -127,10 +130,11 @@ impl Session {
             ttl: told_ttl.unwrap_or_default(),
             data: grant.data,
             was_recovering: request.recover && features.recoverable,
+            delta: grant.mode == Mode::Delta,
             ..SubscribeResult::default()
         };
         let limit = client.recovery_max_publication_limit;
-        let subscribing = features.subscribing(options, request, limit);
+        let subscribing = features.subscribing(options, request, grant.mode, limit);
         let grace = client.expired_sub_close_delay;
         let opening = Opening {
             answer,
@@ -365,5 +369,14 @@ impl Session {
         self.find(channel)
             .and_then(|at| self.subscriptions.get(at))
             .filter(|subscription| subscription.is_active())
+    }
+}
+
+/// In what form the client gets publications: as it asks, where the namespace lets it.
+pub(super) fn mode_of(request: &SubscribeRequest, options: &NamespaceOptions) -> Mode {
+    if options.allow_delta_fossil && request.delta == DELTA_FOSSIL {
+        Mode::Delta
+    } else {
+        Mode::Full
     }
 }

@@ -8,7 +8,7 @@ use flotilla_shared::broker::Epoch;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::{SubscribeRequest, SubscribeResult};
 
-use crate::hub::{Delivery, Joined, Recover, Recovery, RecoveryKind, Subscribing};
+use crate::hub::{Delivery, Joined, Mode, Recover, Recovery, RecoveryKind, Subscribing};
 use crate::namespace::{NamespaceOptions, RecoveryMode};
 
 /// No stream has it.
@@ -119,6 +119,7 @@ impl Features {
         self,
         options: &NamespaceOptions,
         request: &SubscribeRequest,
+        mode: Mode,
         limit: usize,
     ) -> Subscribing {
         let is_cache = options.recovery_mode == RecoveryMode::Cache;
@@ -141,6 +142,7 @@ impl Features {
         });
         Subscribing {
             delivery: Delivery {
+                mode,
                 positioned: self.positioned,
                 join_leave: self.hears_join_leave,
             },

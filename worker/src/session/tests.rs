@@ -14,7 +14,7 @@ use flotilla_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::hub::{Joined, Recovery};
+use crate::hub::{Joined, Mode, Recovery};
 use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
 use crate::policy::{ClientOptions, PersonalChannel};
 
@@ -237,7 +237,11 @@ fn describe(action: Action) -> String {
             } else {
                 ""
             };
-            format!("subscribe {channel}{joins}{recover}")
+            let mode = match subscribing.delivery.mode {
+                Mode::Full => "",
+                Mode::Delta => " as deltas",
+            };
+            format!("subscribe {channel}{joins}{mode}{recover}")
         }
         Action::Unsubscribe(channel) => format!("unsubscribe {channel}"),
         Action::Publish(publish) => {

@@ -10,6 +10,7 @@ use prost::Message as _;
 
 use super::*;
 
+mod delta;
 mod fanout;
 mod recovery;
 

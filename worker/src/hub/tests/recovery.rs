@@ -5,6 +5,7 @@ use flotilla_shared::broker::{HistoryPage, HistoryQuery, StoredPublication};
 use super::*;
 
 const POSITIONED: Delivery = Delivery {
+    mode: Mode::Full,
     join_leave: false,
     positioned: true,
 };

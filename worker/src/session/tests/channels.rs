@@ -234,6 +234,27 @@ fn a_client_asks_only_so_many_questions_at_a_time() {
 }
 
 #[test]
+fn deltas_are_granted_where_asked_for_and_allowed() {
+    let ask = |channel: &str, delta: &str| {
+        let mut bench = Bench::connected();
+        let asked = subscribe(&mut bench, |request| {
+            request.channel = channel.into();
+            request.delta = delta.into();
+        });
+        let told = bench.subscribed_at_seven(channel, None).remove(0);
+        (asked[0].clone(), told)
+    };
+    let (asked, told) = ask("kept:a", "fossil");
+    assert_eq!(asked, "subscribe kept:a as deltas");
+    assert_eq!(told, r#"{"id":2,"subscribe":{"delta":true}}"#);
+    for (channel, delta) in [("kept:a", ""), ("plain", "fossil")] {
+        let (asked, told) = ask(channel, delta);
+        assert_eq!(asked, format!("subscribe {channel}"));
+        assert_eq!(told, r#"{"id":2,"subscribe":{}}"#);
+    }
+}
+
+#[test]
 fn publications_of_channels_with_history_are_kept_and_marked_for_deltas() {
     let mut bench = Bench::connected();
     assert!(bench.publish("kept:a", b"1")[0].ends_with(" kept"));

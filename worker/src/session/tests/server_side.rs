@@ -150,3 +150,33 @@ fn a_gap_in_a_server_side_subscription_makes_the_client_connect_again() {
     let gap = Event::Insufficient(Channel::parse("forced:a", 255).unwrap());
     assert_eq!(bench.event(gap), ["close 3010 insufficient state"]);
 }
+
+#[test]
+fn a_client_may_ask_for_deltas_of_what_it_begins_with() {
+    let mut bench = Bench::new();
+    let asked = connect(&mut bench, |request| {
+        request.token = token(json!({"sub": "42", "channels": ["kept:a", "kept:b", "news"]}));
+        let fossil = SubscribeRequest {
+            delta: "fossil".into(),
+            ..SubscribeRequest::default()
+        };
+        request.subs = ["kept:a", "news"]
+            .map(|name| (name.to_owned(), fossil.clone()))
+            .into();
+    });
+    assert_eq!(
+        asked,
+        [
+            "subscribe kept:a as deltas",
+            "subscribe kept:b",
+            "subscribe news"
+        ]
+    );
+    bench.subscribed("kept:a");
+    bench.subscribed("kept:b");
+    let told = bench.subscribed("news");
+    assert!(
+        told[0].contains(r#""subs":{"kept:a":{"delta":true},"kept:b":{},"news":{}}"#),
+        "{told:?}"
+    );
+}
