@@ -3,6 +3,7 @@
 //! Owns: the close code and reason of every ending, and the last exchange on the socket. Knows nothing of sessions.
 
 use std::net::Shutdown;
+use std::rc::Rc;
 use std::time::Duration;
 
 use flotilla_shared::protocol::codes::DisconnectCode;
@@ -15,11 +16,48 @@ use crate::outbox::Fate;
 /// How long a client may take to read its Close and to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest reason of a Close frame, in bytes (RFC 6455 §5.5: 125 with the code).
+const REASON_MAX_BYTES: usize = 123;
+
+/// A disconnect in the application's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Goodbye {
+    code: u16,
+    reason: String,
+}
+
+impl Goodbye {
+    /// A reason that clients would misread (an empty one, or one that is JSON) or that does not fit is mended.
+    pub(crate) fn new(code: u16, reason: &str) -> Self {
+        let mut end = reason.len().min(REASON_MAX_BYTES);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let reason = reason.get(..end).unwrap_or_default();
+        let is_misread = reason.is_empty() || flotilla_shared::protocol::is_json(reason.as_bytes());
+        Self {
+            code,
+            reason: if is_misread { "disconnect" } else { reason }.to_owned(),
+        }
+    }
+}
+
+impl From<DisconnectCode> for Goodbye {
+    fn from(code: DisconnectCode) -> Self {
+        Self {
+            code: code.code(),
+            reason: code.text().to_owned(),
+        }
+    }
+}
+
 /// Why a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// The session, or the drain, decided so.
     Disconnect(DisconnectCode),
+    /// The application decided so.
+    Dismissed(Rc<Goodbye>),
     /// More was queued for the client than its outbox may hold.
     Slow,
     /// The socket took nothing for too long.
@@ -41,6 +79,7 @@ impl Ending {
     /// reason is never empty: a client may take a code without one for something else.
     pub(crate) fn close(&self) -> Option<(u16, &str)> {
         match self {
+            Self::Dismissed(goodbye) => Some((goodbye.code, &goodbye.reason)),
             Self::Disconnect(code) => Some((code.code(), code.text())),
             Self::Slow => Some((DisconnectCode::Slow.code(), DisconnectCode::Slow.text())),
             Self::Stalled => Some((
@@ -89,4 +128,19 @@ pub(crate) async fn close(connection: &Connection, ending: &Ending) {
     };
     // Past the limit there is nobody left to be told.
     let _ = tokio::time::timeout(CLOSE_TIMEOUT, exchange).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_that_clients_read_as_a_reason() {
+        let reason = |text: &str| Goodbye::new(4000, text).reason;
+        assert_eq!(reason("too many tabs"), "too many tabs");
+        for misread in ["", "1", "true", r#"{"reconnect":true}"#] {
+            assert_eq!(reason(misread), "disconnect", "{misread}");
+        }
+        assert_eq!(reason(&"é".repeat(100)), "é".repeat(61));
+    }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Connection {
     ending: OnceCell<Ending>,
     /// What channels have delivered before the client was told that it is connected.
     held: Held,
+    /// It is in the shard's list of users.
+    is_listed: Cell<bool>,
     /// It is in no channel any more.
     has_left: Cell<bool>,
     pinged_at: Cell<Option<Instant>>,
@@ -72,6 +74,7 @@ impl Connection {
             armed_tick: Cell::new(0),
             ending: OnceCell::new(),
             held: Held::default(),
+            is_listed: Cell::new(false),
             has_left: Cell::new(false),
             pinged_at: Cell::new(None),
         }
@@ -167,12 +170,23 @@ impl Connection {
                 Action::Announce(channel, push) => self.shard.announce(channel, &push),
                 Action::LookUp(wanted) => self.look_up(wanted),
                 Action::Close(code) => self.end(Ending::Disconnect(code)),
+                Action::Dismiss(goodbye) => self.end(Ending::Dismissed(Rc::new(goodbye))),
             }
         }
-        if self.session.borrow().is_connecting() {
+        self.follow_connect();
+        publish
+    }
+
+    /// Holds back what channels deliver while the client does not know yet that it is connected, and lists the client
+    /// under its user once it does.
+    fn follow_connect(&self) {
+        let session = self.session.borrow();
+        if session.is_connecting() {
             self.held.begin();
         }
-        publish
+        if session.is_connected() && !self.is_listed.replace(true) {
+            self.shard.list(self.id, session.user());
+        }
     }
 
     fn ping(&self, kind: Pings, frames: &mut BytesMut) {

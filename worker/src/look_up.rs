@@ -1,32 +1,53 @@
-//! Finds out what a client wants to know of a channel's past.
+//! Finds out what a client wants to know of a channel: its past, or who is there.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
+use flotilla_shared::broker::{HistoryQuery, Retention};
+use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
-use flotilla_shared::protocol::types::{HistoryResult, Reply};
+use flotilla_shared::protocol::types::{
+    ClientInfo, HistoryResult, PresenceResult, PresenceStatsResult, Reply,
+};
 
-use crate::session::LookUp;
+use crate::fleet::{Answer, Fleet, InChannel, Question};
+use crate::session::{LookUp, Subject};
 use crate::shard::Shard;
 use crate::stored::read;
 
 /// The reply to a client's command.
 pub(crate) async fn answer(shard: &Rc<Shard>, look_up: LookUp) -> Reply {
-    let id = look_up.id;
-    match history(shard, look_up).await {
-        Ok(result) => Reply::history(id, result),
-        Err(code) => Reply::error(id, code),
-    }
+    let LookUp {
+        id,
+        channel,
+        subject,
+    } = look_up;
+    let reply = match subject {
+        Subject::Presence => presence(shard.fleet(), &channel)
+            .await
+            .map(|result| Reply::presence(id, result)),
+        Subject::PresenceStats => presence_stats(shard.fleet(), &channel)
+            .await
+            .map(|result| Reply::presence_stats(id, result)),
+        Subject::History {
+            retention,
+            query,
+            epoch,
+        } => history(shard, &channel, retention, query, &epoch)
+            .await
+            .map(|result| Reply::history(id, result)),
+    };
+    reply.unwrap_or_else(|code| Reply::error(id, code))
 }
 
-async fn history(shard: &Rc<Shard>, look_up: LookUp) -> Result<HistoryResult, ErrorCode> {
-    let LookUp {
-        channel,
-        retention,
-        query,
-        epoch,
-        ..
-    } = look_up;
-    let page = shard.broker().history(&channel, retention, query).await;
+async fn history(
+    shard: &Rc<Shard>,
+    channel: &Channel,
+    retention: Retention,
+    query: HistoryQuery,
+    epoch: &str,
+) -> Result<HistoryResult, ErrorCode> {
+    let page = shard.broker().history(channel, retention, query).await;
     let page = page.map_err(|error| {
         tracing::debug!(%error, "a history could not be read");
         ErrorCode::Internal
@@ -39,4 +60,61 @@ async fn history(shard: &Rc<Shard>, look_up: LookUp) -> Result<HistoryResult, Er
         epoch: page.end.epoch.to_string(),
         offset: page.end.offset,
     })
+}
+
+async fn presence(fleet: &Fleet, channel: &Channel) -> Result<PresenceResult, ErrorCode> {
+    let answers = ask(fleet, Question::Presence(in_channel(channel))).await?;
+    let members = answers.into_iter().flat_map(|answer| match answer {
+        Answer::Members(members) => members.members,
+        _ => Vec::new(),
+    });
+    Ok(PresenceResult {
+        presence: members
+            .map(|info: ClientInfo| (info.client.clone(), info))
+            .collect(),
+    })
+}
+
+async fn presence_stats(
+    fleet: &Fleet,
+    channel: &Channel,
+) -> Result<PresenceStatsResult, ErrorCode> {
+    let answers = ask(fleet, Question::PresenceStats(in_channel(channel))).await?;
+    let counts = answers.into_iter().flat_map(|answer| match answer {
+        Answer::Counts(counts) => counts.by_name,
+        _ => Default::default(),
+    });
+    let mut users = HashSet::new();
+    let mut clients = 0;
+    for (user, count) in counts {
+        users.insert(user);
+        clients += count;
+    }
+    Ok(PresenceStatsResult {
+        num_clients: u32::try_from(clients).unwrap_or(u32::MAX),
+        num_users: u32::try_from(users.len()).unwrap_or(u32::MAX),
+    })
+}
+
+fn in_channel(channel: &Channel) -> InChannel {
+    InChannel {
+        channel: channel.as_str().to_owned(),
+    }
+}
+
+/// What the workers that answered have said. One that did not is most likely gone, and its clients with it: the client
+/// protocol has no way to say that an answer is not complete, and an error would hide those who are there.
+async fn ask(fleet: &Fleet, question: Question) -> Result<Vec<Answer>, ErrorCode> {
+    let gathered = fleet.ask(question).await.map_err(|error| {
+        tracing::debug!(%error, "the other workers could not be asked");
+        error.code()
+    })?;
+    if !gathered.silent.is_empty() {
+        tracing::debug!(silent = ?gathered.silent, "workers did not say who is in a channel");
+    }
+    Ok(gathered
+        .answers
+        .into_iter()
+        .map(|(_, answer)| answer)
+        .collect())
 }

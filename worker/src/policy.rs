@@ -10,6 +10,7 @@ use flotilla_shared::auth::Verifier;
 
 use crate::config::Config;
 use crate::namespace::Namespaces;
+use crate::revocation::Revocations;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -24,17 +25,20 @@ pub(crate) struct Policy {
     pub(crate) namespaces: Namespaces,
     /// Verifies connection and subscription tokens.
     pub(crate) verifier: Arc<Verifier>,
+    /// What no longer counts although it verifies.
+    pub(crate) revocations: Revocations,
 }
 
 impl Policy {
     /// The policy that `config` asks for.
-    pub(crate) fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config, revocations: Revocations) -> Self {
         Self {
             node: config.id.clone(),
             client: config.client.clone(),
             channel_max_bytes: config.channel_max_bytes,
             namespaces: config.namespaces.clone(),
             verifier: config.verifier.clone(),
+            revocations,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -18,12 +19,15 @@ use futures_util::future::try_join_all;
 use prometheus::Registry;
 use tokio::task::JoinSet;
 
-use crate::announce::{Announcement, announce};
-use crate::api::{Api, ApiOptions, ControlBroker, Methods};
+use crate::announce::Announcement;
+use crate::api::{Api, ApiOptions, Methods};
 use crate::capacity::Capacity;
 use crate::config::Config;
+use crate::control::{Control, ControlBroker};
+use crate::fleet::{Fleet, Shards, keep_in_step};
 use crate::listen::listen;
 use crate::metrics::Metrics;
+use crate::revocation::Revocations;
 use crate::thread::{ShardBrokers, ShardContext, ShardThread};
 
 /// How long the roster may take to say good-bye.
@@ -54,6 +58,14 @@ pub enum BindError {
         /// As configured.
         address: SocketAddr,
         /// The system's answer.
+        source: io::Error,
+    },
+    /// The file of revocations: without it, whoever was blocked would get in.
+    #[error("revocations.file = \"{}\" cannot be read", path.display())]
+    Revocations {
+        /// As configured.
+        path: PathBuf,
+        /// The system's answer, or what is wrong with its content.
         source: io::Error,
     },
     /// Two of the process' metrics have one name: a bug.
@@ -94,6 +106,7 @@ pub struct Worker {
     metrics: Metrics,
     broker_metrics: BrokerMetrics,
     jwks: Option<JwksRefresher>,
+    revocations: Revocations,
 }
 
 impl Worker {
@@ -125,6 +138,12 @@ impl Worker {
         let metrics = Metrics::register(&registry)?;
         let broker_metrics = BrokerMetrics::register(&registry)?;
         let jwks = config.verifier.refresher(&registry, "worker")?;
+        let revocations = Revocations::load(config.revocations_file.clone()).map_err(|source| {
+            BindError::Revocations {
+                path: config.revocations_file.clone().unwrap_or_default(),
+                source,
+            }
+        })?;
         Ok(Self {
             config,
             listeners,
@@ -135,6 +154,7 @@ impl Worker {
             metrics,
             broker_metrics,
             jwks,
+            revocations,
         })
     }
 
@@ -177,24 +197,16 @@ impl Worker {
         self.metrics.connections.limit.set(limit);
         let connected: ShardBrokers = self.listeners.iter().map(|_| OnceLock::new()).collect();
         let ready = is_ready(connected.clone(), self.config.verifier.clone());
-        let announcement = Announcement {
-            id: self.config.id.clone(),
-            address: self.config.advertised(self.address, &brokers),
-            capacity: capacity.clone(),
-            interval: self.config.announce_interval,
-        };
-        let control = ControlBroker::default();
-        let roster = tokio::spawn(announce(
-            announcement,
-            brokers.clone(),
-            control.clone(),
-            self.broker_metrics.clone(),
-            lifecycle.clone(),
-        ));
+        let mailboxes = Shards::new(self.listeners.len());
+        let control = self.control(&brokers, capacity.clone(), mailboxes.clone(), &lifecycle);
+        let (broker, fleet) = (control.broker.clone(), control.fleet.clone());
+        let control = tokio::spawn(control.run(brokers.clone(), self.broker_metrics.clone()));
         let methods = Methods {
-            broker: control,
+            broker,
             namespaces: self.config.namespaces.clone(),
             channel_max_bytes: self.config.channel_max_bytes,
+            fleet: fleet.clone(),
+            revocations: self.revocations.clone(),
         };
         // What runs beside the shards and ends after them.
         let mut beside = JoinSet::new();
@@ -205,6 +217,7 @@ impl Worker {
         if let Some(jwks) = self.jwks {
             beside.spawn(jwks.run());
         }
+        beside.spawn(keep_in_step(fleet.clone()));
         beside.spawn(show_phase(lifecycle.clone(), self.metrics.clone()));
         let context = ShardContext {
             config: self.config,
@@ -214,6 +227,9 @@ impl Worker {
             metrics: self.metrics,
             broker_metrics: self.broker_metrics,
             connected,
+            fleet,
+            mailboxes,
+            revocations: self.revocations,
         };
         let shards = start(self.listeners, &context)?;
         watch_runtimes(
@@ -225,8 +241,8 @@ impl Worker {
 
         let result = join(shards, &lifecycle).await;
         lifecycle.stop();
-        // The roster says good-bye when it sees the end.
-        let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, roster).await;
+        // It says good-bye when it sees the end.
+        let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, control).await;
         result
     }
 }
@@ -240,6 +256,32 @@ fn warn_of(config: &Config) {
         tracing::warn!(
             "nobody can connect: there is no client.token key, no passport key, and no anonymous access"
         );
+    }
+}
+
+impl Worker {
+    /// What speaks for this worker, and hears the others.
+    fn control(
+        &self,
+        brokers: &Brokers,
+        capacity: Capacity,
+        mailboxes: Shards,
+        lifecycle: &Lifecycle,
+    ) -> Control {
+        let id = &self.config.id;
+        let broker = ControlBroker::default();
+        let revocations = self.revocations.clone();
+        Control {
+            announcement: Announcement {
+                id: id.clone(),
+                address: self.config.advertised(self.address, brokers),
+                capacity,
+                interval: self.config.announce_interval,
+            },
+            fleet: Fleet::new(id.clone(), broker.clone(), mailboxes, revocations),
+            broker,
+            lifecycle: lifecycle.clone(),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod announcer;
 mod channels;
+mod users;
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -18,12 +19,14 @@ use slab::Slab;
 
 use crate::capacity::Capacity;
 use crate::connection::Connection;
+use crate::fleet::Fleet;
 use crate::hub::Hub;
 use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
 use crate::session::Now;
 use crate::wheel::{GRANULARITY, Wheel};
 use announcer::{Announcements, Announcer, publish_all};
+use users::Users;
 
 /// How often the outboxes are summed for the metrics.
 const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,10 +56,12 @@ pub(crate) struct Shard {
     admission: Admission,
     lifecycle: Lifecycle,
     broker: Arc<dyn Broker>,
+    fleet: Fleet,
     metrics: ShardMetrics,
     hub: RefCell<Hub<Connection>>,
     wheel: RefCell<Wheel>,
     connections: RefCell<Slab<Rc<Connection>>>,
+    users: RefCell<Users>,
     announcer: Announcer,
     /// Until the task that publishes them has started.
     announcements: Cell<Option<Announcements>>,
@@ -69,6 +74,7 @@ impl Shard {
         admission: Admission,
         lifecycle: Lifecycle,
         broker: Arc<dyn Broker>,
+        fleet: Fleet,
         metrics: ShardMetrics,
     ) -> Self {
         let (announcer, announcements) = Announcer::new();
@@ -78,10 +84,12 @@ impl Shard {
             admission,
             lifecycle,
             broker,
+            fleet,
             metrics,
             hub: RefCell::new(Hub::new()),
             wheel: RefCell::new(Wheel::new(Instant::now())),
             connections: RefCell::new(Slab::new()),
+            users: RefCell::default(),
             announcer,
             announcements: Cell::new(Some(announcements)),
         }
@@ -105,6 +113,11 @@ impl Shard {
 
     pub(crate) fn broker(&self) -> &dyn Broker {
         &*self.broker
+    }
+
+    /// All workers.
+    pub(crate) fn fleet(&self) -> &Fleet {
+        &self.fleet
     }
 
     pub(crate) fn metrics(&self) -> &ShardMetrics {
@@ -136,12 +149,37 @@ impl Shard {
     pub(crate) fn detach(&self, id: u32, connection: &Connection) {
         connection.outbox().shut();
         self.leave_all(connection);
+        self.users
+            .borrow_mut()
+            .remove(id, connection.session().borrow().user());
         self.connections.borrow_mut().try_remove(id as usize);
     }
 
     /// Open connections of this shard.
     pub(crate) fn connections(&self) -> usize {
         self.connections.borrow().len()
+    }
+
+    /// Notes that this connection's user is known now.
+    pub(crate) fn list(&self, id: u32, user: &str) {
+        self.users.borrow_mut().add(id, user);
+    }
+
+    /// The connections of `user` in this shard.
+    pub(crate) fn connections_of(&self, user: &str) -> Vec<Rc<Connection>> {
+        let connections = self.connections.borrow();
+        self.users
+            .borrow()
+            .candidates(user)
+            .filter_map(|id| connections.get(id as usize))
+            .filter(|connection| connection.session().borrow().user() == user)
+            .cloned()
+            .collect()
+    }
+
+    /// Every connection of this shard that nobody has asked to end yet.
+    pub(crate) fn all_connections(&self) -> Vec<Rc<Connection>> {
+        self.some_connections(usize::MAX)
     }
 
     /// Up to `count` connections that nobody has asked to end yet.

@@ -14,15 +14,18 @@ use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::tcp;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::accept;
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::drain::{DrainPlan, drain};
+use crate::fleet::{Errand, Fleet, Shards};
 use crate::metrics::{Metrics, ShardMetrics};
+use crate::operations;
 use crate::policy::Policy;
+use crate::revocation::Revocations;
 use crate::shard::{Admission, Shard};
 
 /// How long a shard waits before it tries a broker that could not be reached again.
@@ -47,6 +50,9 @@ pub(crate) struct ShardContext {
     pub(crate) metrics: Metrics,
     pub(crate) broker_metrics: BrokerMetrics,
     pub(crate) connected: ShardBrokers,
+    pub(crate) fleet: Fleet,
+    pub(crate) mailboxes: Shards,
+    pub(crate) revocations: Revocations,
 }
 
 /// A shard's thread, seen from outside.
@@ -124,7 +130,7 @@ impl ShardContext {
             }
         };
         let plan = self.config.drain;
-        let policy = Rc::new(Policy::new(&self.config));
+        let policy = Rc::new(Policy::new(&self.config, self.revocations));
         let admission = Admission {
             passport_keys: self.config.passport_keys.clone(),
             passport_required: self.config.passport_required,
@@ -137,11 +143,13 @@ impl ShardContext {
             admission,
             self.lifecycle,
             connection.broker,
+            self.fleet,
             ShardMetrics::new(self.metrics),
         ));
         // Serving begins when every shard has come this far; nobody waits if one of them failed.
         let _ = started.send(());
-        let served = serve(&shard, &listener, connection.events, plan).await;
+        let errands = self.mailboxes.open(index);
+        let served = serve(&shard, &listener, connection.events, errands, plan).await;
         shard.flush_metrics();
         served
     }
@@ -165,16 +173,19 @@ async fn serve(
     shard: &Rc<Shard>,
     listener: &TcpListener,
     events: Box<dyn BrokerEvents>,
+    errands: mpsc::Receiver<Errand>,
     plan: DrainPlan,
 ) -> Result<(), Crashed> {
     let pump = tokio::task::spawn_local(shard.clone().pump(events));
     let clock = tokio::task::spawn_local(shard.clone().keep_time());
+    let clerk = tokio::task::spawn_local(operations::serve(shard.clone(), errands));
     let announcements = tokio::task::spawn_local(shard.announcements());
     tokio::select! {
         () = accept_all(shard, listener) => Err(Crashed),
         () = drain(shard, plan) => Ok(()),
         _ = pump => Err(Crashed),
         _ = clock => Err(Crashed),
+        _ = clerk => Err(Crashed),
         _ = announcements => Err(Crashed),
     }
 }
@@ -221,7 +232,8 @@ mod tests {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shard = shard().await;
-        let serving = serve(&shard, &listener, connection.events, plan);
+        let errands = Shards::new(1).open(0);
+        let serving = serve(&shard, &listener, connection.events, errands, plan);
         assert!(LocalSet::new().run_until(serving).await.is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The PyPI package `cent` publishes through the server API, unchanged.
+//! The PyPI package `cent` uses the server API, unchanged.
 
 use anyhow::{Context, Result};
 use flotilla_shared::protocol::Format::Json;
@@ -11,11 +11,14 @@ use crate::scripts::{SCRIPT_MAX, command, python};
 const KEY: &str = "the key of the back end";
 
 /// Steps that the script reports.
-const STEPS: usize = 6;
+const STEPS: usize = 15;
 
 #[tokio::test]
 async fn python_back_end() -> Result<()> {
-    let namespaces = vec![namespace("news", &["allow_subscribe_for_client"])];
+    let namespaces = vec![namespace(
+        "news",
+        &["allow_subscribe_for_client", "presence"],
+    )];
     let fleet = Fleet::builder()
         .workers(2)
         .worker("http_api.listen", "127.0.0.1:0")
@@ -41,6 +44,7 @@ async fn python_back_end() -> Result<()> {
             assert_eq!(publication.data, format!("{{\"n\": {number}}}"));
             assert_eq!(publication.tags.contains_key("kind"), number == 1);
         }
+        assert_eq!(client.closed().await?.code, 4000);
     }
     Ok(())
 }

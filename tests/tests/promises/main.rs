@@ -15,6 +15,7 @@ mod large_messages;
 mod lost_nats;
 mod lost_worker;
 mod metrics;
+mod operations;
 mod overload;
 mod permissions;
 mod pings;

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 
 pub(crate) use keys::ApiKeys;
 use methods::Outcome;
-pub(crate) use methods::{ControlBroker, METHODS, Methods};
+pub(crate) use methods::{METHODS, Methods};
 
 use crate::metrics::ApiCalls;
 

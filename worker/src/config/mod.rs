@@ -12,6 +12,7 @@ mod raw;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use uuid::Uuid;
 use insecure::InsecureOption;
 pub use raw::{
     RawChannel, RawClient, RawConfig, RawDrain, RawHttpApi, RawNamespace, RawNamespaceOptions,
-    RawPersonalChannel, RawRoster,
+    RawPersonalChannel, RawRevocations, RawRoster,
 };
 
 use crate::api::ApiOptions;
@@ -67,6 +68,7 @@ pub struct Config {
     pub(crate) drain: DrainPlan,
     pub(crate) announce_interval: Duration,
     pub(crate) insecure: Vec<InsecureOption>,
+    pub(crate) revocations_file: Option<PathBuf>,
 }
 
 impl Config {
@@ -123,6 +125,7 @@ impl Config {
             },
             announce_interval: raw.roster.announce_interval,
             insecure: insecure::check(raw, problems),
+            revocations_file: raw.revocations.file.clone(),
         })
     }
 

@@ -56,6 +56,8 @@ pub struct RawConfig {
     pub drain: RawDrain,
     /// How the worker is found.
     pub roster: RawRoster,
+    /// Which users are blocked and which tokens revoked.
+    pub revocations: RawRevocations,
     /// What is logged, and how.
     pub log: LogOptions,
 }
@@ -79,6 +81,7 @@ impl Default for RawConfig {
             http_api: RawHttpApi::default(),
             drain: RawDrain::default(),
             roster: RawRoster::default(),
+            revocations: RawRevocations::default(),
             log: LogOptions::default(),
         }
     }
@@ -163,4 +166,13 @@ impl Default for RawRoster {
             announce_interval: Duration::from_secs(1),
         }
     }
+}
+
+/// Options named `revocations.*`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRevocations {
+    /// A file in which the worker keeps them, in a folder that it may write to. Not set: a worker that starts learns them
+    /// from the others, and they are forgotten when all have stopped.
+    pub file: Option<PathBuf>,
 }

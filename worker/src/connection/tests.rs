@@ -14,9 +14,12 @@ use uuid::Uuid;
 use super::*;
 use crate::capacity::Capacity;
 use crate::config::{Config, RawConfig};
+use crate::control::ControlBroker;
+use crate::fleet::{Fleet, Shards};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbox::Pushed;
 use crate::policy::Policy;
+use crate::revocation::Revocations;
 use crate::shard::Admission;
 
 fn config() -> Config {
@@ -42,11 +45,17 @@ pub(crate) async fn shard() -> Rc<Shard> {
         capacity: Capacity::new(10),
     };
     Rc::new(Shard::new(
-        Rc::new(Policy::new(&config)),
+        Rc::new(Policy::new(&config, Revocations::default())),
         config.limits.clone(),
         admission,
         Lifecycle::new(),
         broker.broker,
+        Fleet::new(
+            "test".to_owned(),
+            ControlBroker::default(),
+            Shards::new(0),
+            Revocations::default(),
+        ),
         ShardMetrics::new(Metrics::register(&registry).unwrap()),
     ))
 }

@@ -66,6 +66,10 @@ impl<M> Groups<M> {
         self.list.iter_mut()
     }
 
+    pub(super) fn members(&self) -> impl Iterator<Item = &Rc<M>> {
+        self.list.iter().flat_map(|group| group.members.values())
+    }
+
     /// Takes out everyone who relies on getting everything; what this tick had for them is dropped.
     pub(super) fn take_positioned(&mut self) -> Vec<Rc<M>> {
         let lost = self

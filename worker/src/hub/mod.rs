@@ -106,6 +106,22 @@ impl<M: Member> Hub<M> {
         self.subscriptions
     }
 
+    /// Who is in `channel` at this moment.
+    pub(crate) fn members(&self, channel: &Channel) -> impl Iterator<Item = &Rc<M>> {
+        let index = self.names.get(channel);
+        let slot = index.and_then(|index| self.slots.get(*index as usize));
+        slot.into_iter().flat_map(|slot| slot.groups.members())
+    }
+
+    /// How many members each channel has that has any.
+    pub(crate) fn population(&self) -> Vec<(Channel, usize)> {
+        let slots = self.slots.iter().filter_map(|slot| {
+            let members = slot.groups.members().count();
+            Some((slot.channel.clone()?, members))
+        });
+        slots.filter(|(_, members)| *members > 0).collect()
+    }
+
     /// Adds `member` to `channel`, in which it is not yet: at once, or when the broker's barrier has been passed and
     /// what it wants to recover is there.
     pub(crate) fn join(

@@ -6,7 +6,9 @@ use flotilla_shared::auth::{ConnectionClaims, TokenError};
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{ConnectRequest, ConnectResult, Reply};
 
-use super::{Action, Actions, Expiry, Now, Pings, Refused, Session, State, after, reply, ttl_of};
+use super::{
+    Action, Actions, Expiry, HeldToken, Now, Pings, Refused, Session, State, after, reply, ttl_of,
+};
 
 /// How the server presents itself in connect and refresh results.
 pub(super) const VERSION: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
@@ -104,6 +106,8 @@ impl Session {
         actions: &mut Actions,
     ) -> Result<(), Refused> {
         let ttl_seconds = ttl_of(claims.expire_at, now)?;
+        self.admit(&claims)?;
+        self.token = HeldToken::of(&claims);
         self.user = claims.user.as_str().into();
         let channels = self.channels_to_begin_with(&claims, request)?;
         self.info = claims.info;

@@ -2,12 +2,15 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+use flotilla_shared::auth::ChannelGrant;
 use flotilla_shared::broker::{HistoryQuery, Retention};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{Push, Reply, Request};
 use smallvec::SmallVec;
 
+use crate::closing::Goodbye;
 use crate::hub::{Joined, Subscribing};
 
 /// The time, as an argument: a session never asks a clock.
@@ -51,6 +54,8 @@ pub(crate) enum Event {
     },
     /// The answer to [`Action::LookUp`], as the client is to have it.
     Found(Box<Reply>),
+    /// The application, or an operator, wants something of this client.
+    Command(ServerCommand),
     /// A deadline may have passed.
     Timer,
 }
@@ -76,6 +81,8 @@ pub(crate) enum Action {
     LookUp(Box<LookUp>),
     /// Disconnect the client. Nothing follows.
     Close(DisconnectCode),
+    /// Disconnect the client in the application's words. Nothing follows.
+    Dismiss(Goodbye),
 }
 
 /// A publication on its way to the broker.
@@ -91,19 +98,70 @@ pub(crate) struct Publish {
     pub(crate) retention: Option<Retention>,
 }
 
-/// What a client wants to know of a channel's past.
+/// What a client wants to know and only others do.
 #[derive(Debug)]
 pub(crate) struct LookUp {
     /// The command's id.
     pub(crate) id: u32,
     /// Where.
     pub(crate) channel: Channel,
-    /// How much is kept.
-    pub(crate) retention: Retention,
-    /// What is asked for.
-    pub(crate) query: HistoryQuery,
-    /// The epoch that the stream has to have; empty: any.
-    pub(crate) epoch: String,
+    /// What.
+    pub(crate) subject: Subject,
+}
+
+/// What a client can want to know of a channel.
+#[derive(Debug)]
+pub(crate) enum Subject {
+    /// Who is there.
+    Presence,
+    /// How many are there.
+    PresenceStats,
+    /// What was published.
+    History {
+        /// How much is kept.
+        retention: Retention,
+        /// What is asked for.
+        query: HistoryQuery,
+        /// The epoch that the stream has to have; empty: any.
+        epoch: String,
+    },
+}
+
+/// What the application, or an operator, can want of a client.
+#[derive(Clone, Debug)]
+pub(crate) enum ServerCommand {
+    /// Subscribe it to a channel, unless it is.
+    Subscribe(Box<ServerSubscribe>),
+    /// End its subscription to the channel, if it has one.
+    Unsubscribe(Channel),
+    /// Disconnect it.
+    Disconnect(Goodbye),
+    /// Change when the connection expires.
+    Refresh(ServerRefresh),
+}
+
+/// A subscription that the client did not ask for.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerSubscribe {
+    /// To what.
+    pub(crate) channel: Channel,
+    /// What it comes with.
+    pub(crate) grant: ChannelGrant,
+    /// When it ends, in seconds since 1970; `None`: never.
+    pub(crate) expire_at: Option<u64>,
+    /// Offset and epoch from which the client gets what it has missed.
+    pub(crate) recover_since: Option<(u64, String)>,
+}
+
+/// A connection's expiry as the application wants it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ServerRefresh {
+    /// It is over now.
+    pub(crate) expired: bool,
+    /// When it is over, in seconds since 1970; `None`: never.
+    pub(crate) expire_at: Option<u64>,
+    /// What others learn of the connection from now on; `None`: as before.
+    pub(crate) info: Option<Bytes>,
 }
 
 /// The actions of one event; most events have one.

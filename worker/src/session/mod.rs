@@ -6,9 +6,11 @@
 //! Whoever drives a session feeds it [`Event`]s, performs the [`Action`]s in their order, and calls it with
 //! [`Event::Timer`] at [`Session::next_deadline`]. The rules are those of the Centrifuge client protocol, version 2.
 
+mod command;
 mod connect;
+mod credentials;
 mod event;
-mod history;
+mod lookup;
 mod permission;
 mod publish;
 mod refresh;
@@ -26,12 +28,17 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCod
 use flotilla_shared::protocol::types::{ClientInfo, Leave, Push, Reply, Request};
 use uuid::Uuid;
 
+use crate::closing::Goodbye;
 use crate::policy::Policy;
 
 use connect::Connecting;
+use credentials::HeldToken;
 use subscription::Subscription;
 
-pub(crate) use event::{Action, Actions, Event, LookUp, Now, Pings, Publish};
+pub(crate) use event::{
+    Action, Actions, Event, LookUp, Now, Pings, Publish, ServerCommand, ServerRefresh,
+    ServerSubscribe, Subject,
+};
 
 /// Deadlines further away than this are cut: nobody stays connected for a year.
 const TTL_MAX_SECONDS: u64 = 365 * 24 * 3600;
@@ -46,6 +53,8 @@ pub(crate) struct Session {
     edge: Option<Box<ConnectionClaims>>,
     user: Box<str>,
     info: Bytes,
+    /// What its token can be told by, if it can.
+    token: Option<Box<HeldToken>>,
     expiry: Expiry,
     subscriptions: Vec<Subscription>,
     /// Questions of the client that are not answered yet.
@@ -118,6 +127,7 @@ impl Session {
             edge: edge.map(Box::new),
             user: Box::default(),
             info: Bytes::new(),
+            token: None,
             expiry: Expiry::Never,
             subscriptions: Vec::new(),
             look_ups: 0,
@@ -143,6 +153,7 @@ impl Session {
                 Err(code) => error(id, code),
             }),
             Event::Found(found) => self.found(found, actions),
+            Event::Command(command) => self.command(command, now, actions),
             Event::Timer => self.timer(now, actions),
         }
     }
@@ -155,6 +166,29 @@ impl Session {
             let push = leave.then(|| self.leave_push(subscription));
             (&subscription.channel, push)
         })
+    }
+
+    /// The user; empty while it is not known, and for anonymous clients.
+    pub(crate) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The client's own id.
+    pub(crate) fn client(&self) -> Uuid {
+        self.client
+    }
+
+    /// The client's channels.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
+        let active = self.subscriptions.iter().filter(|own| own.is_active());
+        active.map(|own| &own.channel)
+    }
+
+    /// How the client shows in the presence of `channel`, if it does.
+    pub(crate) fn presence_in(&self, channel: &Channel) -> Option<ClientInfo> {
+        self.active(channel)
+            .filter(|subscription| subscription.features.presence)
+            .map(|subscription| self.client_info(subscription.info.clone()))
     }
 
     /// Whether the connect command has succeeded.
@@ -206,10 +240,10 @@ impl Session {
             Request::Publish(request) => self.publish(id, request, actions),
             Request::Refresh(request) => self.refresh(id, &request, now, actions),
             Request::SubRefresh(request) => self.sub_refresh(id, &request, now, actions),
+            Request::Presence(request) => self.presence(id, &request.channel, actions),
+            Request::PresenceStats(request) => self.presence_stats(id, &request.channel, actions),
             Request::History(request) => self.history(id, &request, actions),
-            Request::Rpc(_) | Request::Presence(_) | Request::PresenceStats(_) => {
-                actions.push(error(id, ErrorCode::NotAvailable));
-            }
+            Request::Rpc(_) => actions.push(error(id, ErrorCode::NotAvailable)),
             Request::Send(_) => self.close(DisconnectCode::NotAvailable, actions),
             Request::Connect(_) | Request::Ping(_) => {
                 self.close(DisconnectCode::BadRequest, actions)
@@ -278,6 +312,11 @@ impl Session {
     fn close(&mut self, code: DisconnectCode, actions: &mut Actions) {
         self.state = State::Closed;
         actions.push(Action::Close(code));
+    }
+
+    fn dismiss(&mut self, goodbye: Goodbye, actions: &mut Actions) {
+        self.state = State::Closed;
+        actions.push(Action::Dismiss(goodbye));
     }
 
     fn refuse(&mut self, id: u32, refused: &Refused, actions: &mut Actions) {

@@ -8,7 +8,7 @@ use flotilla_shared::protocol::types::{
 };
 
 use super::connect::VERSION;
-use super::{Actions, Expiry, Now, Refused, Session, after, reply, ttl_of};
+use super::{Actions, Expiry, HeldToken, Now, Refused, Session, after, reply, ttl_of};
 
 impl Session {
     pub(super) fn refresh(
@@ -38,7 +38,9 @@ impl Session {
             Err(TokenError::UnknownKey) => return Err(ErrorCode::Internal.into()),
             Ok(_) | Err(_) => return Err(DisconnectCode::InvalidToken.into()),
         };
+        self.admit(&claims)?;
         let ttl_seconds = ttl_of(claims.expire_at, now)?;
+        self.token = HeldToken::of(&claims);
         self.info = claims.info;
         self.expiry = self.expiry_after(ttl_seconds, true, now);
         Ok(RefreshResult {

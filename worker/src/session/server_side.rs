@@ -1,15 +1,15 @@
-//! Server-side subscriptions: channels that a client begins with, without asking for each.
+//! Server-side subscriptions: channels that a client begins with, or is put into, without asking for each.
 
 use std::collections::BTreeMap;
 
 use flotilla_shared::auth::{ChannelGrant, ConnectionClaims};
 use flotilla_shared::channel::Channel;
-use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use flotilla_shared::protocol::types::{ConnectRequest, SubscribeRequest};
 
 use super::subscribe::{Grant, mode_of};
-use super::subscription::Answer;
-use super::{Actions, Now, Refused, Session};
+use super::subscription::{Answer, Phase, Then};
+use super::{Actions, Now, Refused, ServerSubscribe, Session, ttl_of};
 use crate::hub::Mode;
 
 impl Session {
@@ -93,5 +93,55 @@ impl Session {
             ..Grant::default()
         };
         self.open(Answer::Connect, channel, grant, &request, now, actions);
+    }
+
+    /// The application subscribes the client while it is connected.
+    pub(super) fn put_into(&mut self, wanted: ServerSubscribe, now: Now, actions: &mut Actions) {
+        let ServerSubscribe {
+            channel,
+            grant,
+            expire_at,
+            recover_since,
+        } = wanted;
+        let is_in = self.find(&channel).is_some();
+        let Ok(ttl_seconds) = ttl_of(expire_at, now) else {
+            return;
+        };
+        if is_in || self.subscriptions.len() >= self.policy.client.channel_limit {
+            return;
+        }
+        let mut request = SubscribeRequest::default();
+        if let Some((offset, epoch)) = recover_since {
+            request.recover = true;
+            request.offset = offset;
+            request.epoch = epoch;
+        }
+        let grant = Grant {
+            info: grant.info,
+            data: grant.data,
+            ttl_seconds,
+            is_refreshed_by_client: false,
+            overrides: grant.overrides,
+            // The client has not asked for differences.
+            mode: Mode::Full,
+        };
+        self.open(Answer::Push, channel, grant, &request, now, actions);
+    }
+
+    /// The application takes the client out of a channel, whoever subscribed it.
+    pub(super) fn take_out_of(&mut self, channel: &Channel, actions: &mut Actions) {
+        let Some(at) = self.find(channel) else {
+            return;
+        };
+        match self.subscriptions.get_mut(at).map(|own| &mut own.phase) {
+            Some(Phase::Opening(opening)) => {
+                if opening.then == Then::Stay {
+                    opening.then = Then::Remove;
+                }
+            }
+            _ => {
+                self.ends_with(at, UnsubscribeCode::Server, actions);
+            }
+        }
     }
 }

@@ -187,8 +187,14 @@ impl Session {
         }
         let then = opening.then;
         self.tell_subscribed(channel, *opening, now, actions);
-        if let Then::Unsubscribe(id) = then {
-            self.leave(id, channel, actions);
+        match then {
+            Then::Stay => {}
+            Then::Unsubscribe(id) => self.leave(id, channel, actions),
+            Then::Remove => {
+                if let Some(at) = self.find(channel) {
+                    self.ends_with(at, UnsubscribeCode::Server, actions);
+                }
+            }
         }
     }
 
@@ -201,6 +207,7 @@ impl Session {
     ) {
         match opening.answer {
             Answer::Reply(id) => actions.push(reply(Reply::subscribe(id, opening.result))),
+            Answer::Push => push_subscribed(channel, opening.result, actions),
             Answer::Connect => {
                 if let State::Connecting(connecting) = &mut self.state {
                     connecting.pending -= 1;
@@ -229,6 +236,8 @@ impl Session {
                     self.refuse_connect(id, &code.into(), now, actions);
                 }
             }
+            // The application is told by the state of things: the client is not in the channel.
+            Answer::Push => {}
         }
         if let Then::Unsubscribe(id) = opening.then {
             actions.push(reply(Reply::unsubscribe(id)));
@@ -378,5 +387,28 @@ pub(super) fn mode_of(request: &SubscribeRequest, options: &NamespaceOptions) ->
         Mode::Delta
     } else {
         Mode::Full
+    }
+}
+
+/// The push that tells of a subscription, and what was missed, each by itself: the push has no room for it.
+fn push_subscribed(channel: &Channel, result: SubscribeResult, actions: &mut Actions) {
+    let subscribe = flotilla_shared::protocol::types::Subscribe {
+        recoverable: result.recoverable,
+        epoch: result.epoch,
+        offset: result.offset,
+        positioned: result.positioned,
+        data: result.data,
+    };
+    let push = Push {
+        channel: channel.as_str().to_owned(),
+        subscribe: Some(subscribe),
+        ..Push::default()
+    };
+    actions.push(reply(Reply::push(push)));
+    for publication in result.publications {
+        actions.push(reply(Reply::push(Push::publication(
+            channel.as_str(),
+            publication,
+        ))));
     }
 }

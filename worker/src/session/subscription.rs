@@ -56,6 +56,8 @@ pub(super) enum Answer {
     Reply(u32),
     /// By the reply to its connect command, which waits for it.
     Connect,
+    /// By a push.
+    Push,
 }
 
 /// What follows as soon as a subscription is active.
@@ -64,6 +66,8 @@ pub(super) enum Then {
     Stay,
     /// The client has unsubscribed, with the command of this id.
     Unsubscribe(u32),
+    /// The server has unsubscribed it.
+    Remove,
 }
 
 /// What a subscription has, of what its namespace offers.
@@ -75,6 +79,8 @@ pub(super) struct Features {
     pub(super) positioned: bool,
     /// The client can get what it missed.
     pub(super) recoverable: bool,
+    /// The client shows in the channel's presence.
+    pub(super) presence: bool,
     /// Others hear of its coming and going.
     pub(super) join_leave: bool,
     /// It hears of others' coming and going.
@@ -105,6 +111,7 @@ impl Features {
             // Who recovers has to learn of gaps.
             positioned: positioned || recoverable,
             recoverable,
+            presence: is(overrides.presence, options.presence),
             join_leave,
             hears_join_leave: is(
                 overrides.force_push_join_leave,

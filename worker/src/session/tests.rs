@@ -14,9 +14,11 @@ use flotilla_shared::secret::Secret;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::closing::Goodbye;
 use crate::hub::{Joined, Mode, Recovery};
 use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
 use crate::policy::{ClientOptions, PersonalChannel};
+use crate::revocation::{Revocations, Subject as Revoked};
 
 mod channels;
 mod server_side;
@@ -100,6 +102,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
         channel_max_bytes: 32,
         namespaces: namespaces(),
         verifier: Verifier::new([&Secret::new("secret")], String::new(), String::new()).into(),
+        revocations: Revocations::default(),
     };
     change(&mut policy);
     Rc::new(policy)
@@ -256,14 +259,14 @@ fn describe(action: Action) -> String {
                 serde_json::to_string(&*push).unwrap()
             )
         }
-        Action::LookUp(look_up) => format!(
-            "history {} limit {} since {:?} of {:?} reverse {}",
-            look_up.channel,
-            look_up.query.limit,
-            look_up.query.since,
-            look_up.epoch,
-            look_up.query.reverse
-        ),
+        Action::LookUp(look_up) => match look_up.subject {
+            Subject::History { query, epoch, .. } => format!(
+                "history {} limit {} since {:?} of {epoch:?} reverse {}",
+                look_up.channel, query.limit, query.since, query.reverse
+            ),
+            other => format!("{other:?} {}", look_up.channel),
+        },
+        Action::Dismiss(goodbye) => format!("dismiss {goodbye:?}"),
         Action::Close(code) => format!("close {code}"),
     }
 }
@@ -314,6 +317,29 @@ fn every_way_of_not_connecting_has_its_answer() {
     ] {
         assert_eq!(Bench::new().connect(token), [answer], "{token}");
     }
+}
+
+#[tokio::test]
+async fn a_blocked_user_and_a_revoked_token_do_not_connect() {
+    let policy = policy(|_| {});
+    let revocations = &policy.revocations;
+    for subject in [
+        Revoked::User("41".to_owned()),
+        Revoked::Token("t".to_owned()),
+    ] {
+        let said = vec![revocations.say(subject, 0)];
+        revocations.take_in(said).await.1.unwrap();
+    }
+    for (claims, answer) in [
+        (json!({"sub": "41"}), "close 3503 force disconnect"),
+        (json!({"sub": "42", "jti": "t"}), "close 3500 invalid token"),
+    ] {
+        let mut bench = Bench::with(policy.clone(), None);
+        assert_eq!(bench.connect(&token(claims)), [answer]);
+    }
+    let mut bench = Bench::with(policy, None);
+    bench.connect(&token(json!({"sub": "42", "jti": "u"})));
+    assert!(bench.session.is_connected());
 }
 
 #[test]

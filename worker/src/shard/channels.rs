@@ -8,7 +8,7 @@ use flotilla_shared::broker::{BrokerError, BrokerEvent, BrokerEvents, HistoryQue
 use flotilla_shared::broker::{Retention, StreamPosition};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
-use flotilla_shared::protocol::types::Push;
+use flotilla_shared::protocol::types::{ClientInfo, Push};
 
 use super::Shard;
 use crate::connection::Connection;
@@ -139,6 +139,19 @@ impl Shard {
         if !self.announcer.announce(channel, push) {
             self.metrics.dropped(Dropped::BrokerDown, 1);
         }
+    }
+
+    /// Who of this shard is in `channel`, where they show.
+    pub(crate) fn presence(&self, channel: &Channel) -> Vec<ClientInfo> {
+        let hub = self.hub.borrow();
+        let members = hub.members(channel);
+        let infos = members.filter_map(|member| member.session().borrow().presence_in(channel));
+        infos.collect()
+    }
+
+    /// Connections in each channel that has any.
+    pub(crate) fn population(&self) -> Vec<(Channel, usize)> {
+        self.hub.borrow().population()
     }
 
     /// Broker → hub → sockets, one tick per wake-up, until the broker connection is closed.

@@ -3,12 +3,14 @@
 //! Owns: which methods there are, and batches of them. Each group of methods has a file of its own, with its requests and
 //! results.
 
+mod commands;
 mod history;
 mod payload;
 mod publish;
+mod queries;
+mod revocations;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
 
 use flotilla_shared::broker::{Broker, BrokerError};
 use flotilla_shared::channel::{Channel, ChannelError};
@@ -19,39 +21,49 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{Answer, Failure};
+use crate::control::ControlBroker;
+use crate::fleet::Fleet;
 use crate::namespace::{NamespaceOptions, Namespaces};
+use crate::revocation::Revocations;
 use history::History;
 use publish::Published;
+use queries::{ChannelList, ConnectionPage, Nodes, Presence, PresenceStats, Told};
 
 /// Most channels of one broadcast, and most commands of one batch.
 const MANY_MAX: usize = 1000;
 
 /// Methods that are answered. Also the labels of the metrics.
-pub(crate) const METHODS: [&str; 5] =
-    ["publish", "broadcast", "history", "history_remove", "batch"];
-
-/// Methods of this API that other servers have and this one does not: 108 instead of "no such method".
-const UNAVAILABLE: [&str; 10] = [
+pub(crate) const METHODS: [&str; 18] = [
+    "publish",
+    "broadcast",
+    "history",
+    "history_remove",
     "subscribe",
     "unsubscribe",
-    "disconnect",
     "refresh",
+    "disconnect",
     "presence",
     "presence_stats",
     "channels",
-    "info",
-    "rpc",
     "connections",
+    "info",
+    "block_user",
+    "unblock_user",
+    "revoke_token",
+    "invalidate_user_tokens",
+    "batch",
 ];
 
-/// The worker's broker connection for what is not a client's, once there is one.
-pub(crate) type ControlBroker = Arc<OnceLock<Arc<dyn Broker>>>;
+/// A method of this API that other servers have and this one does not: 108 instead of "no such method".
+const UNAVAILABLE: &str = "rpc";
 
 /// Does what back ends ask for.
 pub(crate) struct Methods {
     pub(crate) broker: ControlBroker,
     pub(crate) namespaces: Namespaces,
     pub(crate) channel_max_bytes: usize,
+    pub(crate) fleet: Fleet,
+    pub(crate) revocations: Revocations,
 }
 
 /// The request of `batch`: each command is an object with one method and its request.
@@ -73,6 +85,11 @@ pub(super) enum Outcome {
         responses: Vec<Answer<Outcome>>,
     },
     History(History),
+    Presence(Told<Presence>),
+    PresenceStats(Told<PresenceStats>),
+    Channels(Told<ChannelList>),
+    Connections(Told<ConnectionPage>),
+    Info(Told<Nodes>),
     /// There is nothing to tell.
     Done {},
     Batch {
@@ -141,7 +158,20 @@ impl Methods {
             "broadcast" => self.broadcast(parse(request)?).await,
             "history" => self.history(parse(request)?).await,
             "history_remove" => self.history_remove(parse(request)?).await,
-            other if UNAVAILABLE.contains(&other) => Err(Failure::new(ErrorCode::NotAvailable)),
+            "subscribe" => self.subscribe(parse(request)?, parse(request)?).await,
+            "refresh" => self.refresh(parse(request)?).await,
+            "unsubscribe" => self.unsubscribe(parse(request)?).await,
+            "disconnect" => self.disconnect(parse(request)?).await,
+            "presence" => self.presence(parse(request)?).await,
+            "presence_stats" => self.presence_stats(parse(request)?).await,
+            "channels" => self.channels(parse(request)?).await,
+            "connections" => self.connections(parse(request)?).await,
+            "info" => self.info().await,
+            "block_user" => self.block_user(parse(request)?).await,
+            "unblock_user" => self.unblock_user(parse(request)?).await,
+            "revoke_token" => self.revoke_token(parse(request)?).await,
+            "invalidate_user_tokens" => self.invalidate_user_tokens(parse(request)?).await,
+            UNAVAILABLE => Err(Failure::new(ErrorCode::NotAvailable)),
             _ => Err(Failure::new(ErrorCode::MethodNotFound)),
         }
     }

@@ -1,6 +1,7 @@
 //! What the methods answer, and what of it reaches a channel, over the memory broker.
 
 use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use flotilla_shared::broker::{
@@ -13,6 +14,7 @@ use prost::Message as _;
 
 use super::super::Body;
 use super::*;
+use crate::fleet::Shards;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
 const ROOM: u64 = 1;
@@ -43,13 +45,20 @@ impl Bench {
             publication_data_format: PublicationDataFormat::Binary,
             ..NamespaceOptions::default()
         };
+        let broker: ControlBroker = Arc::new(OnceLock::from(broker));
+        let revocations = Revocations::default();
+        let shards = Shards::new(0);
+        let fleet = Fleet::new("a".to_owned(), broker.clone(), shards, revocations.clone());
+        fleet.asked();
         let methods = Methods {
-            broker: Arc::new(OnceLock::from(broker)),
+            broker,
             namespaces: Namespaces::new(
                 NamespaceOptions::default(),
                 HashMap::from([("binary".to_owned(), binary), ("kept".to_owned(), kept)]),
             ),
             channel_max_bytes: 32,
+            fleet,
+            revocations,
         };
         Self { methods, events }
     }
@@ -271,4 +280,50 @@ async fn without_a_broker_the_caller_may_try_again() {
         answer,
         r#"{"error":{"code":100,"message":"internal server error"}}"#
     );
+}
+
+#[tokio::test]
+async fn what_is_asked_of_all_workers_is_checked_first() {
+    let bench = Bench::new().await;
+    for (method, request, code) in [
+        ("presence", r#"{"channel":"room"}"#, 108),
+        ("presence", r#"{"channel":"other:x"}"#, 102),
+        ("unsubscribe", r#"{"channel":"room"}"#, 107),
+        (
+            "unsubscribe",
+            r#"{"user":"1","channel":"room","session":"s"}"#,
+            108,
+        ),
+        (
+            "disconnect",
+            r#"{"user":"1","disconnect":{"code":1000}}"#,
+            107,
+        ),
+        ("connections", r#"{"expression":"a == b"}"#, 108),
+        ("block_user", r#"{"user":""}"#, 107),
+        ("subscribe", r#"{"user":"","channel":"room"}"#, 107),
+        (
+            "subscribe",
+            r#"{"user":"1","channel":"room","b64info":"?"}"#,
+            107,
+        ),
+        ("refresh", "{}", 107),
+        ("rpc", "{}", 108),
+    ] {
+        let answer = read(&bench, method, request).await;
+        assert_eq!(
+            answer["error"]["code"], code,
+            "{method} {request}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn revocations_beyond_the_limit_are_refused() {
+    let bench = Bench::new().await;
+    let id = "x".repeat(2000);
+    let answer = read(&bench, "block_user", &format!(r#"{{"user":"{id}"}}"#)).await;
+    assert_eq!(answer["error"]["code"], 106, "{answer}");
+    let done = bench.call("block_user", r#"{"user":"1"}"#).await;
+    assert_eq!(done, r#"{"result":{}}"#);
 }

@@ -1,6 +1,8 @@
-//! Channels with more than live publications: history, recovery, joins and leaves.
+//! Channels with more than live publications: history, recovery, presence, joins and leaves.
 
-use flotilla_shared::protocol::types::{Publication, StreamPosition as Since};
+use flotilla_shared::protocol::types::{
+    PresenceRequest, PresenceStatsRequest, Publication, StreamPosition as Since,
+};
 
 use super::*;
 
@@ -172,7 +174,32 @@ fn others_hear_of_a_subscriber_after_it_has_heard_itself_and_when_it_leaves() {
 }
 
 #[test]
-fn history_is_read_for_subscribers_where_there_is_any() {
+fn who_is_subscribed_shows_in_the_presence_and_nobody_else() {
+    let mut bench = Bench::connected();
+    let channel = Channel::parse("kept:a", 255).unwrap();
+    assert!(bench.session.presence_in(&channel).is_none());
+    subscribe(&mut bench, |request| request.channel = "kept:a".into());
+    assert!(bench.session.presence_in(&channel).is_none());
+    bench.subscribed("kept:a");
+    assert_eq!(bench.session.presence_in(&channel).unwrap().user, "42");
+    bench.subscribe(3, "plain");
+    bench.subscribed("plain");
+    let plain = Channel::parse("plain", 255).unwrap();
+    assert!(bench.session.presence_in(&plain).is_none());
+}
+
+#[test]
+fn presence_and_history_are_looked_up_for_subscribers_where_there_are_any() {
+    let presence = |channel: &str| {
+        Request::Presence(PresenceRequest {
+            channel: channel.into(),
+        })
+    };
+    let stats = |channel: &str| {
+        Request::PresenceStats(PresenceStatsRequest {
+            channel: channel.into(),
+        })
+    };
     let history = |channel: &str, limit, since: Option<(u64, &str)>| {
         Request::History(HistoryRequest {
             channel: channel.into(),
@@ -185,13 +212,24 @@ fn history_is_read_for_subscribers_where_there_is_any() {
         })
     };
     let mut bench = Bench::connected();
-    for (channel, code) in [("plain", 108), ("kept:a", 103), ("nowhere:a", 102)] {
-        let told = bench.request(2, history(channel, 1, None));
+    for (request, code) in [
+        (presence("plain"), 108),
+        (stats("plain"), 108),
+        (history("plain", 1, None), 108),
+        (presence("kept:a"), 103),
+        (stats("kept:a"), 103),
+        (history("kept:a", 1, None), 103),
+        (presence("nowhere:a"), 102),
+        (history("nowhere:a", 1, None), 102),
+    ] {
+        let told = bench.request(2, request);
         assert!(told[0].contains(&format!(r#""code":{code}"#)), "{told:?}");
     }
     subscribe(&mut bench, |request| request.channel = "kept:a".into());
     bench.subscribed("kept:a");
     for (request, expected) in [
+        (presence("kept:a"), "Presence kept:a"),
+        (stats("kept:a"), "PresenceStats kept:a"),
         (
             history("kept:a", 5, Some((3, "e"))),
             r#"history kept:a limit 5 since Some(3) of "e" reverse true"#,
@@ -217,20 +255,19 @@ fn a_client_asks_only_so_many_questions_at_a_time() {
     subscribe(&mut bench, |request| request.channel = "kept:a".into());
     bench.subscribed("kept:a");
     let ask = |bench: &mut Bench| {
-        let request = HistoryRequest {
+        let request = PresenceRequest {
             channel: "kept:a".into(),
-            ..HistoryRequest::default()
         };
-        bench.request(3, Request::History(request)).remove(0)
+        bench.request(3, Request::Presence(request)).remove(0)
     };
     let mut asked = 0;
-    while ask(&mut bench).starts_with("history") {
+    while ask(&mut bench).starts_with("Presence") {
         asked += 1;
         assert!(asked <= 1000, "there is no limit");
     }
     assert!(ask(&mut bench).contains(r#""code":111"#));
     bench.event(Event::Found(Box::new(Reply::publish(3))));
-    assert!(ask(&mut bench).starts_with("history"));
+    assert_eq!(ask(&mut bench), "Presence kept:a");
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Subscriptions that the server decides.
+//! Subscriptions that the server decides, and what else the application can want of a client.
 
+use flotilla_shared::auth::ChannelGrant;
 use flotilla_shared::protocol::types::Publication;
 
 use super::*;
@@ -21,6 +22,20 @@ fn connected_to(channel: &str) -> Bench {
     bench.subscribed_at_seven(channel, None);
     assert!(bench.session.is_connected());
     bench
+}
+
+fn put_into(bench: &mut Bench, channel: &str, since: Option<u64>) -> Vec<String> {
+    bench.event(Event::Command(ServerCommand::Subscribe(Box::new(
+        ServerSubscribe {
+            channel: Channel::parse(channel, 255).unwrap(),
+            grant: ChannelGrant {
+                data: "5".into(),
+                ..ChannelGrant::default()
+            },
+            expire_at: None,
+            recover_since: since.map(|offset| (offset, "e".to_owned())),
+        },
+    ))))
 }
 
 #[test]
@@ -145,10 +160,112 @@ fn server_side_subscriptions_recover_from_what_the_client_remembers() {
 }
 
 #[test]
-fn a_gap_in_a_server_side_subscription_makes_the_client_connect_again() {
+fn a_gap_or_an_end_in_a_server_side_subscription_makes_the_client_connect_again() {
     let mut bench = connected_to("forced:a");
     let gap = Event::Insufficient(Channel::parse("forced:a", 255).unwrap());
     assert_eq!(bench.event(gap), ["close 3010 insufficient state"]);
+
+    let mut bench = Bench::connected();
+    let command = ServerCommand::Subscribe(Box::new(ServerSubscribe {
+        channel: Channel::parse("news", 255).unwrap(),
+        grant: ChannelGrant::default(),
+        expire_at: Some(NOW_UNIX + 60),
+        recover_since: None,
+    }));
+    bench.event(Event::Command(command));
+    bench.subscribed("news");
+    let told: Vec<_> = (0..90)
+        .flat_map(|_| {
+            bench.event(Event::Pong(Pings::Transport));
+            bench.session.pong_until = None;
+            bench.pass(1)
+        })
+        .filter(|told| told != "ping")
+        .collect();
+    assert_eq!(told, ["close 3006 subscription expired"]);
+}
+
+#[test]
+fn the_application_puts_a_client_into_a_channel_and_takes_it_out() {
+    let mut bench = Bench::connected();
+    assert_eq!(
+        put_into(&mut bench, "closed:a", None),
+        ["subscribe closed:a"]
+    );
+    assert_eq!(
+        bench.subscribed("closed:a"),
+        [r#"{"push":{"channel":"closed:a","subscribe":{"data":5}}}"#]
+    );
+    assert!(put_into(&mut bench, "closed:a", None).is_empty());
+    let channel = Channel::parse("closed:a", 255).unwrap();
+    let out = ServerCommand::Unsubscribe(channel);
+    assert_eq!(
+        bench.event(Event::Command(out.clone())),
+        [
+            "unsubscribe closed:a",
+            r#"{"push":{"channel":"closed:a","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}}"#
+        ]
+    );
+    assert!(bench.event(Event::Command(out.clone())).is_empty());
+    // It may come while the channel is being opened.
+    put_into(&mut bench, "closed:a", None);
+    assert!(bench.event(Event::Command(out)).is_empty());
+    assert_eq!(bench.subscribed("closed:a").len(), 3);
+    assert!(bench.session.farewell().next().is_none());
+}
+
+#[test]
+fn who_is_put_into_a_channel_gets_what_was_missed_as_publications() {
+    let mut bench = Bench::connected();
+    let asked = put_into(&mut bench, "forced:a", Some(6));
+    assert_eq!(asked, ["subscribe forced:a with joins Stream since 6 of e"]);
+    let missed = Recovery::Recovered(vec![Publication {
+        data: "1".into(),
+        offset: 7,
+        ..Publication::default()
+    }]);
+    let told = bench.subscribed_at_seven("forced:a", Some(missed));
+    assert!(told[0].contains(r#""subscribe":{"recoverable":true,"epoch":"e","offset":6"#));
+    assert_eq!(
+        told[1],
+        r#"{"push":{"channel":"forced:a","pub":{"data":1,"offset":7}}}"#
+    );
+}
+
+#[test]
+fn the_application_disconnects_in_its_own_words() {
+    let mut bench = Bench::connected();
+    let goodbye = Goodbye::new(4500, "banned");
+    let told = bench.event(Event::Command(ServerCommand::Disconnect(goodbye)));
+    assert!(
+        told[0].contains("4500") && told[0].contains("banned"),
+        "{told:?}"
+    );
+    assert!(bench.subscribe(2, "news").is_empty());
+}
+
+#[test]
+fn the_application_moves_the_end_of_a_connection() {
+    let refresh = |expired, expire_at| {
+        Event::Command(ServerCommand::Refresh(ServerRefresh {
+            expired,
+            expire_at,
+            info: None,
+        }))
+    };
+    let mut bench = Bench::connected();
+    assert_eq!(
+        bench.event(refresh(false, Some(NOW_UNIX + 60))),
+        [r#"{"push":{"refresh":{"expires":true,"ttl":60}}}"#]
+    );
+    assert_eq!(
+        bench.event(refresh(false, None)),
+        [r#"{"push":{"refresh":{}}}"#]
+    );
+    let mut other = Bench::connected();
+    let over = ["close 3005 connection expired"];
+    assert_eq!(bench.event(refresh(true, None)), over);
+    assert_eq!(other.event(refresh(false, Some(NOW_UNIX))), over);
 }
 
 #[test]
