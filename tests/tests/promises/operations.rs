@@ -16,6 +16,27 @@ const KEY: &str = "the key of the back end";
 /// The channel of the tests, in a namespace where it is known who is there.
 const ROOM: &str = "lobby:1";
 
+/// A fleet whose workers all know each other.
+async fn fleet_of(workers: usize) -> Result<Fleet> {
+    let fleet = builder(workers).start().await?;
+    all_answer(&fleet, workers).await?;
+    Ok(fleet)
+}
+
+/// Waits until whichever worker is asked, all answer.
+async fn all_answer(fleet: &Fleet, count: usize) -> Result<()> {
+    for worker in 0..count {
+        eventually("all workers answer", SOON, async || {
+            let answer = call(fleet, worker, "info", &json!({})).await?;
+            let nodes = answer["result"]["nodes"].as_array().map(Vec::len);
+            ensure!(nodes == Some(count), "{answer}");
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
 fn builder(workers: usize) -> Builder {
     Fleet::builder()
         .workers(workers)
@@ -53,7 +74,7 @@ async fn two_in_the_room(fleet: &Fleet) -> Result<Vec<Client>> {
 
 #[tokio::test]
 async fn whichever_worker_is_asked_knows_who_is_on_all_of_them() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let _clients = two_in_the_room(&fleet).await?;
     let body = json!({"channel": ROOM});
     for worker in 0..2 {
@@ -91,7 +112,7 @@ async fn whichever_worker_is_asked_knows_who_is_on_all_of_them() -> Result<()> {
 
 #[tokio::test]
 async fn the_connections_of_all_workers_can_be_read_page_by_page() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let mut clients = two_in_the_room(&fleet).await?;
     clients.push(fleet.user("somebody", Json).await?);
     let mut seen = Vec::new();
@@ -134,7 +155,7 @@ async fn the_connections_of_all_workers_can_be_read_page_by_page() -> Result<()>
 
 #[tokio::test]
 async fn a_user_is_unsubscribed_and_disconnected_wherever_it_is() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let mut clients = two_in_the_room(&fleet).await?;
     for client in &mut clients {
         // By the worker that does not serve the user.
@@ -155,7 +176,7 @@ async fn a_user_is_unsubscribed_and_disconnected_wherever_it_is() -> Result<()> 
 
 #[tokio::test]
 async fn a_client_sees_who_is_there_on_all_workers_and_only_where_it_may() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let mut clients = two_in_the_room(&fleet).await?;
     let ids: Vec<String> = clients
         .iter()
@@ -199,7 +220,7 @@ fn presence(request: PresenceRequest) -> Command {
 
 #[tokio::test]
 async fn a_user_is_subscribed_and_refreshed_wherever_it_is() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let mut clients = fleet.spread(&[Json, Protobuf]).await?;
     for client in &mut clients {
         // By the worker that does not serve the user.
@@ -237,9 +258,8 @@ async fn user_of(fleet: &Fleet, client: &Client) -> Result<Value> {
 
 #[tokio::test]
 async fn a_worker_that_hangs_is_named() -> Result<()> {
-    let mut fleet = builder(3).start().await?;
+    let mut fleet = fleet_of(3).await?;
     let _clients = two_in_the_room(&fleet).await?;
-    call(&fleet, 0, "info", &json!({})).await?;
     fleet.workers[2].process().signal(SIGSTOP)?;
     let answer = call(&fleet, 0, "info", &json!({})).await?;
     assert_eq!(answer["result"]["partial"], true, "{answer}");
@@ -254,21 +274,12 @@ async fn a_worker_that_hangs_is_named() -> Result<()> {
             .is_some_and(|text| text.contains("worker-2"))
     );
     fleet.workers[2].process().signal(SIGCONT)?;
-    eventually("all answer again", SOON, async || {
-        let answer = call(&fleet, 0, "info", &json!({})).await?;
-        ensure!(
-            answer["result"]["nodes"].as_array().map(Vec::len) == Some(3),
-            "{answer}"
-        );
-        Ok(())
-    })
-    .await
+    all_answer(&fleet, 3).await
 }
 
 #[tokio::test]
 async fn a_killed_worker_is_missed_no_longer_than_its_lease() -> Result<()> {
-    let mut fleet = builder(2).start().await?;
-    call(&fleet, 0, "info", &json!({})).await?;
+    let mut fleet = fleet_of(2).await?;
     fleet.workers[1].process().kill().await?;
     let answer = call(&fleet, 0, "info", &json!({})).await?;
     assert_eq!(answer["result"]["silent"], json!(["worker-1"]), "{answer}");
@@ -282,7 +293,7 @@ async fn a_killed_worker_is_missed_no_longer_than_its_lease() -> Result<()> {
 
 #[tokio::test]
 async fn a_blocked_user_is_put_out_and_kept_out_of_every_worker() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let mut client = fleet.user("7", Json).await?;
     let other = usize::from(client.node() == "worker-0");
     let answer = call(&fleet, other, "block_user", &json!({"user": "7"})).await?;
@@ -301,7 +312,7 @@ async fn a_blocked_user_is_put_out_and_kept_out_of_every_worker() -> Result<()> 
 
 #[tokio::test]
 async fn a_restarted_worker_still_knows_who_is_blocked() -> Result<()> {
-    let mut fleet = builder(2).start().await?;
+    let mut fleet = fleet_of(2).await?;
     call(&fleet, 0, "block_user", &json!({"user": "7"})).await?;
     fleet.workers[1].process().kill().await?;
     fleet.workers[1].restart().await?;
@@ -317,7 +328,7 @@ async fn a_restarted_worker_still_knows_who_is_blocked() -> Result<()> {
 
 #[tokio::test]
 async fn a_revoked_token_ends_its_connection_and_opens_no_other() -> Result<()> {
-    let fleet = builder(2).start().await?;
+    let fleet = fleet_of(2).await?;
     let marked = token::sign(
         token::SECRET,
         &json!({"sub": "7", "jti": "t1", "iat": 1000}),
