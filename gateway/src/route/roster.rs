@@ -105,7 +105,8 @@ async fn follow(
                         // What was missed is announced again.
                         BrokerEvent::Disconnected | BrokerEvent::Overflow { .. } => {}
                         // Announcements are in no stream.
-                        BrokerEvent::StreamMessage { .. } => {}
+                        BrokerEvent::StreamMessage { .. }
+                        | BrokerEvent::HistoryRemoved { .. } => {}
                     }
                 }
                 changed

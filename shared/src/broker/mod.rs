@@ -113,7 +113,8 @@ pub trait Broker: Send + Sync + 'static {
         query: HistoryQuery,
     ) -> Result<HistoryPage, BrokerError>;
 
-    /// Forgets the publications of the channel's stream; its numbering and its epoch go on.
+    /// Forgets the publications of the channel's stream; its numbering and its epoch go on. Whoever subscribes to the
+    /// channel is told with [`BrokerEvent::HistoryRemoved`], so that nobody goes on handing out copies.
     ///
     /// # Errors
     /// As [`Broker::history`].
@@ -153,6 +154,14 @@ pub enum BrokerEvent {
         payload: Bytes,
         /// Where it stands in the stream.
         stamp: Stamp,
+    },
+    /// The history of the channel that was subscribed with `token` was removed. It may come before the last messages
+    /// that it speaks of.
+    HistoryRemoved {
+        /// The caller's number for the subscription.
+        token: u64,
+        /// The publications up to this one, itself included, cannot be read any more.
+        until: StreamPosition,
     },
     /// The connection is lost: messages are missed from now on. It is being restored.
     Disconnected,

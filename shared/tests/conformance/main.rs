@@ -91,6 +91,7 @@ promises_of_streams! {
     a_limit_is_kept
     a_plain_publication_is_in_no_stream
     a_position_beyond_the_end_proves_nothing
+    a_removed_history_is_told
     a_removed_history_keeps_its_numbering
     a_repeated_key_gives_the_first_place
     a_stream_is_read_page_by_page

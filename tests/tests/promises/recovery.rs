@@ -12,6 +12,8 @@ use flotilla_tests::token;
 use serde_json::json;
 use toml::{Table, Value};
 
+use crate::server_api::{KEY, call};
+
 /// What is kept of each channel.
 const KEPT: i64 = 20;
 
@@ -38,6 +40,8 @@ async fn fleet() -> Result<Fleet> {
         .workers(1)
         .gateways(0)
         .worker("shards", 3)
+        .worker("http_api.listen", "127.0.0.1:0")
+        .worker("http_api.key", KEY)
         .in_memory()
         .worker("channel.namespaces", vec![Value::from(namespace)])
         .start()
@@ -166,6 +170,53 @@ async fn who_was_away_for_too_long_is_told_so() -> Result<()> {
     };
     let mut third = user(&fleet, "reader", Json).await?;
     ensure!(!recover(&mut third, "kept:1", &other).await?.recovered);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_back_end_removed_is_given_to_nobody() -> Result<()> {
+    let fleet = fleet().await?;
+    // In most shards somebody listens, so that they remember what was published.
+    let mut readers = Vec::new();
+    for _ in 0..6 {
+        let mut reader = user(&fleet, "reader", Json).await?;
+        readers.push((reader.subscribe("kept:1").await?, reader));
+    }
+    let start = readers[0].0.clone();
+    let mut publisher = user(&fleet, "publisher", Json).await?;
+    for number in 1..=3 {
+        publisher.publish("kept:1", number.to_string()).await?;
+    }
+    let worker = fleet.workers.first().context("a worker")?;
+    let api = worker.addresses().api.as_deref().context("an API")?;
+    let body = json!({"channel": "kept:1"});
+    let (status, answer) = call(api, "history_remove", &[("X-API-Key", KEY)], &body).await?;
+    ensure!(status == 200 && answer == r#"{"result":{}}"#, "{answer}");
+    // Whoever has this has passed the removal.
+    publisher.publish("kept:1", "4").await?;
+    for (_, reader) in &mut readers {
+        while reader.publication("kept:1").await?.data != "4" {}
+    }
+    let removed = SubscribeResult {
+        offset: 3,
+        ..start.clone()
+    };
+    for _ in 0..6 {
+        let mut back = user(&fleet, "reader", Json).await?;
+        let result = recover(&mut back, "kept:1", &start).await?;
+        ensure!(
+            !result.recovered && result.publications.is_empty(),
+            "{result:?}"
+        );
+        back.close().await?;
+        let mut back = user(&fleet, "reader", Json).await?;
+        let result = recover(&mut back, "kept:1", &removed).await?;
+        ensure!(
+            result.recovered && texts(&result.publications) == ["4"],
+            "{result:?}"
+        );
+        back.close().await?;
+    }
     Ok(())
 }
 

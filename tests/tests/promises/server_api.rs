@@ -8,10 +8,10 @@ use flotilla_tests::fleet::{Fleet, namespace};
 use reqwest::{Client, StatusCode};
 use serde_json::{Value, json};
 
-const KEY: &str = "the key of the back end";
+pub(crate) const KEY: &str = "the key of the back end";
 
 /// Calls a method of one worker's API: status and body.
-async fn call(
+pub(crate) async fn call(
     address: &str,
     method: &str,
     headers: &[(&str, &str)],

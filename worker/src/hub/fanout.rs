@@ -4,6 +4,8 @@
 //! Owns: the encoding of what happens in a channel into frames, and the order of one tick. Knows nothing of who the
 //! members are.
 
+use std::time::Instant;
+
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::Stamp;
 use flotilla_shared::protocol::types::{Push, Reply};
@@ -44,11 +46,13 @@ impl<M: Member> Hub<M> {
         stamp: Option<Stamp>,
         scratch: &mut BytesMut,
         fanout: &mut Fanout,
+        now: Instant,
     ) -> usize {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };
-        match stamp.map_or(Continuity::Next, |stamp| slot.follow(stamp, &payload)) {
+        let follow = |stamp| slot.follow(stamp, &payload, now);
+        match stamp.map_or(Continuity::Next, follow) {
             Continuity::Next => {}
             Continuity::Repeated => {
                 fanout.repeated += 1;
@@ -76,12 +80,12 @@ impl<M: Member> Hub<M> {
     }
 
     /// Ends the tick: writes what was received since the last one, and lets in who waited for it.
-    pub(crate) fn flush(&mut self, fanout: &mut Fanout) {
+    pub(crate) fn flush(&mut self, fanout: &mut Fanout, now: Instant) {
         for index in self.dirty.drain(..) {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.is_dirty = false;
                 slot.groups.flush(fanout);
-                self.subscriptions += slot.settle(&mut self.settled);
+                self.subscriptions += slot.settle(&mut self.settled, now);
             }
         }
     }
@@ -89,18 +93,18 @@ impl<M: Member> Hub<M> {
 
 impl<M: Member> Slot<M> {
     /// The one place that decides what a stream's message means for those who have followed it so far.
-    fn follow(&mut self, stamp: Stamp, payload: &[u8]) -> Continuity {
+    fn follow(&mut self, stamp: Stamp, payload: &[u8], now: Instant) -> Continuity {
         match (&self.state, &mut self.stream) {
             (State::Opening { .. }, stream @ None) => {
-                *stream = Some(Box::new(Stream::seen(stamp, payload)));
+                *stream = Some(Box::new(Stream::seen(stamp, payload, now)));
                 Continuity::Next
             }
             (State::Opening { .. }, Some(stream)) => {
                 // Nobody has followed it: where it begins for joiners is said by `begin`.
-                stream.follow(stamp, payload);
+                stream.follow(stamp, payload, now);
                 Continuity::Next
             }
-            (_, Some(stream)) => stream.follow(stamp, payload),
+            (_, Some(stream)) => stream.follow(stamp, payload, now),
             // To this worker's mind the channel has no history, so that nobody was given a position.
             (_, None) => Continuity::Next,
         }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use flotilla_shared::broker::{Epoch, HistoryQuery, StreamPosition};
+use flotilla_shared::broker::{Epoch, HistoryQuery, Retention, StreamPosition};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::Publication;
 
@@ -62,6 +62,15 @@ pub(crate) struct Fetch {
     pub(crate) ticket: u32,
     /// What to read.
     pub(crate) query: HistoryQuery,
+}
+
+/// What the broker has of a channel that was opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct History {
+    /// Where the channel's stream ended.
+    pub(crate) end: StreamPosition,
+    /// How much of it is kept.
+    pub(crate) retention: Retention,
 }
 
 /// What a member got when it joined.

@@ -28,7 +28,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_shared::broker::StreamPosition;
 use flotilla_shared::channel::Channel;
 
 use crate::wire::Wire;
@@ -37,7 +36,7 @@ use slot::{Entry, Slot, State};
 pub(crate) use fanout::Fanout;
 pub(crate) use groups::Delivery;
 pub(crate) use joining::{
-    Fetch, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
+    Fetch, History, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
 };
 pub(crate) use mode::Mode;
 
@@ -129,6 +128,7 @@ impl<M: Member> Hub<M> {
         channel: &Channel,
         member: &Rc<M>,
         subscribing: Subscribing,
+        now: Instant,
     ) -> Join {
         let Some(&index) = self.names.get(channel) else {
             return Join::Open(self.open(channel, member, subscribing));
@@ -144,7 +144,7 @@ impl<M: Member> Hub<M> {
         let token = token_of(index, slot.generation);
         self.tickets = self.tickets.wrapping_add(1);
         let ticket = self.tickets;
-        match slot.admit(member, subscribing, ticket) {
+        match slot.admit(member, subscribing, ticket, now) {
             Entry::In(joined) => {
                 self.subscriptions += 1;
                 Join::Joined(joined)
@@ -175,12 +175,12 @@ impl<M: Member> Hub<M> {
         token_of(index, slot.generation)
     }
 
-    /// The broker's answer for a channel that was opening: where the channel's stream ended when the subscription had
-    /// been confirmed, `None` if it has no history; or that it could not be opened.
+    /// The broker's answer for a channel that was opening: the channel's stream, read when the subscription had been
+    /// confirmed, `None` if it has no history; or that it could not be opened.
     pub(crate) fn opened(
         &mut self,
         token: u64,
-        result: Result<Option<StreamPosition>, ()>,
+        result: Result<Option<History>, ()>,
         now: Instant,
     ) -> Opened<M> {
         let mut opened = Opened {
@@ -199,16 +199,16 @@ impl<M: Member> Hub<M> {
             return opened;
         };
         let (joiners, is_doubtful) = (std::mem::take(joiners), *is_doubtful);
-        let Ok(end) = result else {
+        let Ok(history) = result else {
             opened.refused = joiners.into_iter().map(|(member, _)| member).collect();
             self.release(index);
             return opened;
         };
-        slot.begin(end, is_doubtful);
+        slot.begin(history, is_doubtful);
         for (member, subscribing) in joiners {
             self.tickets = self.tickets.wrapping_add(1);
             let ticket = self.tickets;
-            match slot.admit(&member, subscribing, ticket) {
+            match slot.admit(&member, subscribing, ticket, now) {
                 Entry::In(joined) => {
                     self.subscriptions += 1;
                     opened.joined.push((member, joined));

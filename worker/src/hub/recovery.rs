@@ -73,7 +73,7 @@ impl Recover {
 
 impl<M> Stream<M> {
     /// What can be said without asking the broker.
-    pub(super) fn find(&self, recover: &Recover) -> Option<Found> {
+    pub(super) fn find(&self, recover: &Recover, now: Instant) -> Option<Found> {
         if self.is_doubtful {
             return None;
         }
@@ -86,28 +86,31 @@ impl<M> Stream<M> {
             RecoveryKind::Stream if !is_of_this_life => Some(None),
             RecoveryKind::Stream if recover.offset > here.offset => None,
             RecoveryKind::Stream => {
-                let missed: Vec<_> = self.ring.since(recover.offset)?.cloned().collect();
+                let missed: Vec<_> = self.ring.since(recover.offset, now)?.cloned().collect();
                 Some((missed.len() <= recover.limit).then_some(missed))
             }
-            RecoveryKind::Cache => self.ring.newest().map(|newest| Some(vec![newest.clone()])),
+            RecoveryKind::Cache => {
+                let newest = self.ring.newest(now)?;
+                Some(Some(vec![newest.clone()]))
+            }
         }
     }
 
     /// What can be said now that the broker has been asked.
-    fn judge(&self, recover: &Recover, page: HistoryPage) -> Judgement {
-        if let Some(found) = self.find(recover) {
+    fn judge(&self, recover: &Recover, page: HistoryPage, now: Instant) -> Judgement {
+        if let Some(found) = self.find(recover, now) {
             return Judgement::Done(found);
         }
         if page.end.epoch != self.position.epoch {
             return Judgement::Done(None);
         }
         match recover.kind {
-            RecoveryKind::Stream => self.judge_stream(recover, page),
+            RecoveryKind::Stream => self.judge_stream(recover, page, now),
             RecoveryKind::Cache => self.judge_cache(page),
         }
     }
 
-    fn judge_stream(&self, recover: &Recover, page: HistoryPage) -> Judgement {
+    fn judge_stream(&self, recover: &Recover, page: HistoryPage, now: Instant) -> Judgement {
         let (since, here, end) = (recover.offset, self.position.offset, page.end.offset);
         if since > end {
             // Nobody can have seen that; or the read came from where it is not known yet.
@@ -123,7 +126,7 @@ impl<M> Stream<M> {
         let mut missed = page.publications;
         missed.retain(|publication| (since + 1..=here).contains(&publication.offset));
         if end < here {
-            match self.ring.since(end) {
+            match self.ring.since(end, now) {
                 Some(rest) => missed.extend(rest.cloned()),
                 None => return Judgement::Done(None),
             }
@@ -150,16 +153,18 @@ impl<M> Stream<M> {
         }
     }
 
-    /// Something is missing, it is not known what: nothing that was read before proves anything.
+    /// Something is missing, it is not known what: nothing that was read before proves anything, and it may have been
+    /// the news that the history was removed.
     pub(super) fn doubt(&mut self) {
         self.is_doubtful = true;
+        self.ring.clear();
         for recovering in &mut self.recovering {
             recovering.phase = Phase::Failed;
         }
     }
 
     /// Takes out whoever needs not wait any longer.
-    pub(super) fn take_settled(&mut self) -> Vec<(Recovering<M>, Found)> {
+    pub(super) fn take_settled(&mut self, now: Instant) -> Vec<(Recovering<M>, Found)> {
         let here = self.position.offset;
         let settled = self
             .recovering
@@ -176,7 +181,7 @@ impl<M> Stream<M> {
                 let found = if is_failed {
                     None
                 } else {
-                    self.find(&recovering.recover).flatten()
+                    self.find(&recovering.recover, now).flatten()
                 };
                 (recovering, found)
             })
@@ -216,6 +221,7 @@ impl<M: Member> Hub<M> {
         token: u64,
         ticket: u32,
         page: Option<HistoryPage>,
+        now: Instant,
     ) -> Option<(Rc<M>, Result<Joined, ()>)> {
         let (_, slot) = slot_of(&mut self.slots, token)?;
         let stream = slot.stream.as_deref_mut()?;
@@ -232,7 +238,7 @@ impl<M: Member> Hub<M> {
             stream.is_doubtful = true;
         }
         let recover = &stream.recovering.get(at)?.recover;
-        let judgement = stream.judge(recover, page);
+        let judgement = stream.judge(recover, page, now);
         if is_behind {
             self.lose_continuity(token);
         }

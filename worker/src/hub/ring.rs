@@ -2,11 +2,15 @@
 //!
 //! Owns: an unbroken piece of the stream that ends where the stream is followed to. Bounded, and holds copies: a few
 //! bytes kept here must not keep a whole read buffer of the broker's alive.
+//!
+//! It forgets what the broker forgets: what is beyond the channel's size or time to live, and what was removed. The time
+//! counts from the arrival here, so that a publication is gone from the broker first, by as long as it was on its way.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_shared::broker::StoredPublication;
+use flotilla_shared::broker::{Retention, StoredPublication};
 
 /// Most publications kept.
 const ENTRIES_MAX: usize = 64;
@@ -14,55 +18,123 @@ const ENTRIES_MAX: usize = 64;
 /// Most payload bytes kept.
 const BYTES_MAX: usize = 64 * 1024;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Ring {
     entries: VecDeque<Entry>,
     bytes: usize,
+    /// Most publications that the channel keeps, as far as they fit here.
+    size: usize,
+    /// How long the channel keeps one.
+    ttl: Duration,
+    /// The publications up to this one are not kept any more, also those that are still to come.
+    removed: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
     /// Where the stream stood before this publication.
     before: u64,
+    came: Instant,
     publication: StoredPublication,
 }
 
 impl Ring {
+    /// Keeps what fits, until the channel's retention is known.
+    pub(super) fn new() -> Self {
+        Self {
+            entries: VecDeque::new(),
+            bytes: 0,
+            size: ENTRIES_MAX,
+            ttl: Duration::MAX,
+            removed: 0,
+        }
+    }
+
+    /// From now on, keeps no more than the channel does.
+    pub(super) fn retain(&mut self, retention: Retention) {
+        let size = usize::try_from(retention.size).unwrap_or(ENTRIES_MAX);
+        self.size = size.clamp(1, ENTRIES_MAX);
+        self.ttl = retention.ttl;
+        self.trim();
+    }
+
+    /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        self.entries = VecDeque::new();
+        self.bytes = 0;
+    }
+
+    /// Forgets everything, and begins with another life of the stream.
+    pub(super) fn restart(&mut self) {
+        self.clear();
+        self.removed = 0;
+    }
+
+    /// Forgets the publications up to this one.
+    pub(super) fn remove_until(&mut self, offset: u64) {
+        self.removed = self.removed.max(offset);
+        while self.oldest().is_some_and(|oldest| oldest <= offset) {
+            self.drop_oldest();
+        }
     }
 
     /// Adds what comes right behind the newest entry, and lets go of the oldest.
-    pub(super) fn push(&mut self, before: u64, offset: u64, payload: &[u8]) {
+    pub(super) fn push(&mut self, before: u64, offset: u64, payload: &[u8], now: Instant) {
         if payload.len() > BYTES_MAX {
             return self.clear();
+        }
+        if offset <= self.removed {
+            return;
         }
         self.bytes += payload.len();
         self.entries.push_back(Entry {
             before,
+            came: now,
             publication: StoredPublication {
                 offset,
                 payload: Bytes::copy_from_slice(payload),
             },
         });
-        while self.entries.len() > ENTRIES_MAX || self.bytes > BYTES_MAX {
-            let Some(oldest) = self.entries.pop_front() else {
-                break;
-            };
-            self.bytes -= oldest.publication.payload.len();
-        }
+        self.trim();
     }
 
     /// Everything behind `offset`; `None` if some of it is not here.
-    pub(super) fn since(&self, offset: u64) -> Option<impl Iterator<Item = &StoredPublication>> {
-        let reaches_back = self.entries.front()?.before <= offset;
-        let publications = self.entries.iter().map(|entry| &entry.publication);
+    pub(super) fn since(
+        &self,
+        offset: u64,
+        now: Instant,
+    ) -> Option<impl Iterator<Item = &StoredPublication>> {
+        let mut kept = self.kept(now).peekable();
+        let reaches_back = kept.peek()?.before <= offset;
+        let publications = kept.map(|entry| &entry.publication);
         reaches_back
             .then(|| publications.skip_while(move |publication| publication.offset <= offset))
     }
 
-    pub(super) fn newest(&self) -> Option<&StoredPublication> {
-        self.entries.back().map(|entry| &entry.publication)
+    pub(super) fn newest(&self, now: Instant) -> Option<&StoredPublication> {
+        self.kept(now).last().map(|entry| &entry.publication)
+    }
+
+    /// What has not outlived its time.
+    fn kept(&self, now: Instant) -> impl Iterator<Item = &Entry> {
+        let is_over = move |entry: &&Entry| now.saturating_duration_since(entry.came) >= self.ttl;
+        self.entries.iter().skip_while(is_over)
+    }
+
+    fn trim(&mut self) {
+        while self.entries.len() > self.size || self.bytes > BYTES_MAX {
+            self.drop_oldest();
+        }
+    }
+
+    fn oldest(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.publication.offset)
+    }
+
+    fn drop_oldest(&mut self) {
+        if let Some(oldest) = self.entries.pop_front() {
+            self.bytes -= oldest.publication.payload.len();
+        }
     }
 }
 
@@ -70,43 +142,94 @@ impl Ring {
 mod tests {
     use super::*;
 
-    fn offsets(ring: &Ring, since: u64) -> Option<Vec<u64>> {
-        let publications = ring.since(since)?;
+    fn offsets(ring: &Ring, since: u64, now: Instant) -> Option<Vec<u64>> {
+        let publications = ring.since(since, now)?;
         Some(publications.map(|publication| publication.offset).collect())
+    }
+
+    fn filled(offsets: &[(u64, u64)], now: Instant) -> Ring {
+        let mut ring = Ring::new();
+        for (before, offset) in offsets {
+            ring.push(*before, *offset, b"x", now);
+        }
+        ring
     }
 
     #[test]
     fn it_gives_everything_behind_an_offset_or_nothing() {
-        let mut ring = Ring::default();
-        assert_eq!(offsets(&ring, 0), None);
-        for (before, offset) in [(3, 5), (5, 6), (6, 9)] {
-            ring.push(before, offset, b"x");
-        }
-        assert_eq!(offsets(&ring, 2), None);
-        assert_eq!(offsets(&ring, 3).unwrap(), [5, 6, 9]);
-        assert_eq!(offsets(&ring, 6).unwrap(), [9]);
-        assert_eq!(offsets(&ring, 9).unwrap(), [0; 0]);
+        let now = Instant::now();
+        assert_eq!(offsets(&Ring::new(), 0, now), None);
+        let ring = filled(&[(3, 5), (5, 6), (6, 9)], now);
+        assert_eq!(offsets(&ring, 2, now), None);
+        assert_eq!(offsets(&ring, 3, now).unwrap(), [5, 6, 9]);
+        assert_eq!(offsets(&ring, 6, now).unwrap(), [9]);
+        assert_eq!(offsets(&ring, 9, now).unwrap(), [0; 0]);
     }
 
     #[test]
     fn it_holds_so_many_publications_and_so_many_bytes() {
-        let mut ring = Ring::default();
+        let now = Instant::now();
+        let mut ring = Ring::new();
         for offset in 1..=1000 {
-            ring.push(offset - 1, offset, b"x");
+            ring.push(offset - 1, offset, b"x", now);
         }
-        assert_eq!(offsets(&ring, 1000 - ENTRIES_MAX as u64).unwrap().len(), 64);
-        assert_eq!(offsets(&ring, 999 - ENTRIES_MAX as u64), None);
+        let kept = offsets(&ring, 1000 - ENTRIES_MAX as u64, now).unwrap();
+        assert_eq!(kept.len(), ENTRIES_MAX);
+        assert_eq!(offsets(&ring, 999 - ENTRIES_MAX as u64, now), None);
         let half = vec![0; BYTES_MAX / 2];
         for offset in 1001..=1003 {
-            ring.push(offset - 1, offset, &half);
+            ring.push(offset - 1, offset, &half, now);
         }
-        assert_eq!(offsets(&ring, 1001).unwrap(), [1002, 1003]);
-        assert_eq!(offsets(&ring, 1000), None);
-        ring.push(1003, 1004, &vec![0; BYTES_MAX + 1]);
+        assert_eq!(offsets(&ring, 1001, now).unwrap(), [1002, 1003]);
+        assert_eq!(offsets(&ring, 1000, now), None);
+        ring.push(1003, 1004, &vec![0; BYTES_MAX + 1], now);
         assert_eq!(
-            ring.newest(),
+            ring.newest(now),
             None,
             "what follows would hide that one is missing"
+        );
+    }
+
+    #[test]
+    fn it_keeps_no_more_and_for_no_longer_than_the_channel_does() {
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let mut ring = filled(&[(0, 1), (1, 2), (2, 3)], start);
+        ring.retain(Retention {
+            size: 2,
+            ttl: Duration::from_secs(10),
+            meta_ttl: Duration::from_secs(100),
+        });
+        assert_eq!(offsets(&ring, 0, start), None);
+        assert_eq!(offsets(&ring, 1, start).unwrap(), [2, 3]);
+        ring.push(3, 4, b"x", after(5));
+        assert_eq!(offsets(&ring, 2, after(9)).unwrap(), [3, 4]);
+        assert_eq!(offsets(&ring, 2, after(10)), None);
+        assert_eq!(offsets(&ring, 3, after(10)).unwrap(), [4]);
+        assert!(ring.newest(after(14)).is_some());
+        assert!(ring.newest(after(15)).is_none());
+    }
+
+    #[test]
+    fn what_was_removed_is_not_given_out_whenever_it_comes() {
+        let now = Instant::now();
+        let mut ring = filled(&[(0, 1), (1, 2), (2, 3)], now);
+        ring.remove_until(2);
+        assert_eq!(offsets(&ring, 1, now), None);
+        assert_eq!(offsets(&ring, 2, now).unwrap(), [3]);
+        ring.remove_until(5);
+        ring.push(3, 4, b"x", now);
+        ring.push(4, 5, b"x", now);
+        assert_eq!(ring.newest(now), None);
+        ring.push(5, 6, b"x", now);
+        assert_eq!(offsets(&ring, 4, now), None);
+        assert_eq!(offsets(&ring, 5, now).unwrap(), [6]);
+        ring.restart();
+        ring.push(0, 1, b"x", now);
+        assert_eq!(
+            offsets(&ring, 0, now).unwrap(),
+            [1],
+            "this life has not lost it"
         );
     }
 }

@@ -11,7 +11,7 @@ use flotilla_shared::channel::Channel;
 use super::groups::Groups;
 use super::recovery::{Found, Phase, Recovering, publication_of};
 use super::stream::Stream;
-use super::{Delivery, Joined, Member, Recovery, Settled, Subscribing};
+use super::{Delivery, History, Joined, Member, Recovery, Settled, Subscribing};
 
 #[derive(Debug)]
 pub(super) struct Slot<M> {
@@ -72,32 +72,33 @@ impl<M> Slot<M> {
         }
     }
 
-    /// The broker confirmed the subscription; after that the stream ended at `end`, if the channel has history.
-    pub(super) fn begin(&mut self, end: Option<StreamPosition>, is_doubtful: bool) {
+    /// The broker confirmed the subscription; after that the channel's stream ended where `history` says, if it has one.
+    pub(super) fn begin(&mut self, history: Option<History>, is_doubtful: bool) {
         self.state = State::Live;
-        let Some(end) = end else {
+        let Some(History { end, retention }) = history else {
             self.stream = None;
             return;
         };
-        match &mut self.stream {
-            Some(stream) => {
-                let is_other_life = stream.position.epoch != end.epoch;
-                stream.ends_at(end);
-                // Which of the two lives is the older one is not known here.
-                stream.is_doubtful = is_doubtful || is_other_life;
-            }
-            None => {
-                let mut stream = Stream::at(end);
-                stream.is_doubtful = is_doubtful;
-                self.stream = Some(Box::new(stream));
-            }
+        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::at(end)));
+        let is_other_life = stream.position.epoch != end.epoch;
+        stream.ends_at(end);
+        stream.ring.retain(retention);
+        // Which of the two lives is the older one is not known here.
+        if is_doubtful || is_other_life {
+            stream.doubt();
         }
     }
 }
 
 impl<M: Member> Slot<M> {
     /// Lets a member in, or notes what it waits for.
-    pub(super) fn admit(&mut self, member: &Rc<M>, subscribing: Subscribing, ticket: u32) -> Entry {
+    pub(super) fn admit(
+        &mut self,
+        member: &Rc<M>,
+        subscribing: Subscribing,
+        ticket: u32,
+        now: Instant,
+    ) -> Entry {
         let Subscribing { delivery, recover } = subscribing;
         let Some(recover) = recover else {
             return Entry::In(self.enter(member, delivery, None));
@@ -105,7 +106,7 @@ impl<M: Member> Slot<M> {
         let Some(stream) = &mut self.stream else {
             return Entry::In(self.enter(member, delivery, Some(None)));
         };
-        if let Some(found) = stream.find(&recover) {
+        if let Some(found) = stream.find(&recover, now) {
             return Entry::In(self.enter(member, delivery, Some(found)));
         }
         let query = recover.query();
@@ -166,11 +167,11 @@ impl<M: Member> Slot<M> {
     }
 
     /// Lets in whoever has waited for what the tick brought. Returns how many.
-    pub(super) fn settle(&mut self, settled: &mut Vec<Settled<M>>) -> usize {
+    pub(super) fn settle(&mut self, settled: &mut Vec<Settled<M>>, now: Instant) -> usize {
         let (Some(channel), Some(stream)) = (self.channel.clone(), &mut self.stream) else {
             return 0;
         };
-        let ready = stream.take_settled();
+        let ready = stream.take_settled(now);
         let count = ready.len();
         for (recovering, found) in ready {
             let joined = self.enter(&recovering.member, recovering.delivery, Some(found));

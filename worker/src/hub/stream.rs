@@ -2,6 +2,8 @@
 //!
 //! Owns: the position, and the decision whether a message continues it. Whoever is told nothing can rely on that.
 
+use std::time::Instant;
+
 use flotilla_shared::broker::{Stamp, StreamPosition};
 
 use super::recovery::Recovering;
@@ -34,42 +36,62 @@ impl<M> Stream<M> {
     pub(super) fn at(position: StreamPosition) -> Self {
         Self {
             position,
-            ring: Ring::default(),
+            ring: Ring::new(),
             is_doubtful: false,
             recovering: Vec::new(),
         }
     }
 
     /// Begins with a message before the end of the stream is known.
-    pub(super) fn seen(stamp: Stamp, payload: &[u8]) -> Self {
+    pub(super) fn seen(stamp: Stamp, payload: &[u8], now: Instant) -> Self {
         let mut stream = Self::at(stamp.position);
-        stream.restart(stamp, payload);
+        stream.restart(stamp, payload, now);
         stream
     }
 
     /// Moves on to a message, unless it is a repeated one.
-    pub(super) fn follow(&mut self, stamp: Stamp, payload: &[u8]) -> Continuity {
+    pub(super) fn follow(&mut self, stamp: Stamp, payload: &[u8], now: Instant) -> Continuity {
         let here = self.position;
         if stamp.position.epoch != here.epoch || stamp.previous > here.offset {
-            self.restart(stamp, payload);
+            self.restart(stamp, payload, now);
             return Continuity::Broken;
         }
         if stamp.position.offset <= here.offset {
             return Continuity::Repeated;
         }
         // Not the stamp's own idea of what came before: that is 0 if everything has aged out.
-        self.ring.push(here.offset, stamp.position.offset, payload);
+        let offset = stamp.position.offset;
+        self.ring.push(here.offset, offset, payload, now);
         self.position = stamp.position;
         Continuity::Next
     }
 
-    fn restart(&mut self, stamp: Stamp, payload: &[u8]) {
-        self.position = stamp.position;
-        self.ring.clear();
+    fn restart(&mut self, stamp: Stamp, payload: &[u8], now: Instant) {
+        self.move_to(stamp.position);
         // 0 may also say that everything before has aged out.
         if stamp.previous > 0 {
-            self.ring
-                .push(stamp.previous, stamp.position.offset, payload);
+            let offset = stamp.position.offset;
+            self.ring.push(stamp.previous, offset, payload, now);
+        }
+    }
+
+    /// Goes on from somewhere else.
+    fn move_to(&mut self, position: StreamPosition) {
+        if position.epoch == self.position.epoch {
+            self.ring.clear();
+        } else {
+            self.ring.restart();
+        }
+        self.position = position;
+    }
+
+    /// The channel's history up to `until` was removed.
+    pub(super) fn removed(&mut self, until: StreamPosition) {
+        if until.epoch == self.position.epoch {
+            self.ring.remove_until(until.offset);
+        } else {
+            // Which of the two lives is the older one is not known here.
+            self.ring.clear();
         }
     }
 
@@ -80,8 +102,7 @@ impl<M> Stream<M> {
         if end.epoch == self.position.epoch && end.offset <= self.position.offset {
             return false;
         }
-        self.position = end;
-        self.ring.clear();
+        self.move_to(end);
         true
     }
 }
@@ -107,7 +128,8 @@ mod tests {
                 position: position(epoch, offset),
                 previous,
             };
-            assert_eq!(stream.follow(stamp, b"x"), expected, "{stamp:?}");
+            let continuity = stream.follow(stamp, b"x", Instant::now());
+            assert_eq!(continuity, expected, "{stamp:?}");
             assert_eq!(stream.position, after, "{stamp:?}");
         };
         check(1, 5, 6, Continuity::Next, position(1, 6));

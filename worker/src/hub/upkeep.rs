@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use flotilla_shared::broker::StreamPosition;
+
 use super::recovery::Waiting;
 use super::slot::State;
 use super::{Fanout, Hub, LINGER, Member, Settled, slot_of};
@@ -34,6 +36,24 @@ impl<M: Member> Hub<M> {
             stream.doubt();
             self.lose_continuity(token);
         }
+    }
+
+    /// The history of this subscription's channel was removed. Like [`Hub::receive`], a part of a tick.
+    pub(crate) fn history_removed(&mut self, token: u64, until: StreamPosition) {
+        let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
+        if let Some(stream) = slot.and_then(|slot| slot.stream.as_mut()) {
+            stream.removed(until);
+        }
+    }
+
+    /// The connection to the broker is lost. Until it is back nobody tells what is removed, so that nothing is given out
+    /// of the shard's own memory.
+    pub(crate) fn disconnected(&mut self) {
+        let streams = self
+            .slots
+            .iter_mut()
+            .filter_map(|slot| slot.stream.as_mut());
+        streams.for_each(|stream| stream.ring.clear());
     }
 
     /// Tells everyone who relied on getting everything; those who wait are told at the end of the tick.
@@ -82,6 +102,6 @@ impl<M: Member> Hub<M> {
             }
         }
         // Between ticks there are no frames: this lets in those whose waiting was in vain.
-        self.flush(&mut Fanout::default());
+        self.flush(&mut Fanout::default(), now);
     }
 }

@@ -4,15 +4,15 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use flotilla_shared::broker::Retention;
 use flotilla_shared::broker::{BrokerError, BrokerEvent, BrokerEvents, HistoryQuery, Topic};
-use flotilla_shared::broker::{Retention, StreamPosition};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::{ClientInfo, Push};
 
 use super::Shard;
 use crate::connection::Connection;
-use crate::hub::{Fanout, Fetch, Join, Joined, Settled, Subscribing};
+use crate::hub::{Fanout, Fetch, History, Join, Joined, Settled, Subscribing};
 use crate::metrics::Dropped;
 use crate::session::Event;
 
@@ -24,7 +24,10 @@ impl Shard {
         member: &Rc<Connection>,
         subscribing: Subscribing,
     ) -> Option<Joined> {
-        let join = self.hub.borrow_mut().join(channel, member, subscribing);
+        let join = self
+            .hub
+            .borrow_mut()
+            .join(channel, member, subscribing, Instant::now());
         match join {
             Join::Joined(joined) => return Some(joined),
             Join::Waiting => {}
@@ -38,14 +41,14 @@ impl Shard {
 
     /// Subscribes a channel's topic and answers everyone who has joined meanwhile.
     async fn open(self: Rc<Self>, channel: Channel, token: u64) {
-        let end = self.subscribe(&channel, token).await;
-        if let Err(error) = &end {
+        let history = self.subscribe(&channel, token).await;
+        if let Err(error) = &history {
             tracing::debug!(%error, "a channel could not be opened");
         }
         let opened = self
             .hub
             .borrow_mut()
-            .opened(token, end.map_err(drop), Instant::now());
+            .opened(token, history.map_err(drop), Instant::now());
         // No await from here on: replies are written before the hub delivers anything.
         for (joiner, joined) in opened.joined {
             joiner.notify(Event::Subscribed {
@@ -64,12 +67,12 @@ impl Shard {
         }
     }
 
-    /// Subscribes the topic; where the channel has a stream, also says where that ends.
+    /// Subscribes the topic; where the channel has a stream, also reads where that ends.
     async fn subscribe(
         &self,
         channel: &Channel,
         token: u64,
-    ) -> Result<Option<StreamPosition>, BrokerError> {
+    ) -> Result<Option<History>, BrokerError> {
         let topic = Topic::Channel(channel.clone());
         self.broker.subscribe(&topic, token).await?;
         let Some(retention) = self.retention(channel) else {
@@ -77,7 +80,10 @@ impl Shard {
         };
         let query = HistoryQuery::default();
         match self.broker.history(channel, retention, query).await {
-            Ok(page) => Ok(Some(page.end)),
+            Ok(page) => Ok(Some(History {
+                end: page.end,
+                retention,
+            })),
             Err(error) => {
                 self.broker.unsubscribe(token);
                 Err(error)
@@ -96,10 +102,11 @@ impl Shard {
             if let Err(error) = &page {
                 tracing::debug!(%error, "a channel could not be recovered");
             }
+            let now = Instant::now();
             let fetched = shard
                 .hub
                 .borrow_mut()
-                .fetched(fetch.token, fetch.ticket, page.ok());
+                .fetched(fetch.token, fetch.ticket, page.ok(), now);
             // No await here either.
             if let Some((joiner, result)) = fetched {
                 let result = result.map_err(|()| ErrorCode::Internal);
@@ -168,6 +175,7 @@ impl Shard {
     fn tick(&self, batch: &mut Vec<BrokerEvent>, scratch: &mut BytesMut) {
         let mut fanout = Fanout::default();
         let mut hub = self.hub.borrow_mut();
+        let now = Instant::now();
         for event in batch.drain(..) {
             let (token, payload, stamp) = match event {
                 BrokerEvent::Message { token, payload } => (token, payload, None),
@@ -183,8 +191,13 @@ impl Shard {
                         .dropped(Dropped::BrokerOverflow, dropped.max(1));
                     continue;
                 }
+                BrokerEvent::HistoryRemoved { token, until } => {
+                    hub.history_removed(token, until);
+                    continue;
+                }
                 BrokerEvent::Disconnected => {
                     tracing::warn!("broker connection lost");
+                    hub.disconnected();
                     continue;
                 }
                 BrokerEvent::Reconnected => {
@@ -192,10 +205,10 @@ impl Shard {
                     continue;
                 }
             };
-            let recipients = hub.receive(token, payload, stamp, scratch, &mut fanout);
+            let recipients = hub.receive(token, payload, stamp, scratch, &mut fanout, now);
             self.metrics.fanned_out_to(recipients);
         }
-        hub.flush(&mut fanout);
+        hub.flush(&mut fanout, now);
         drop(hub);
         self.metrics.fanned_out(&fanout);
         self.settle();

@@ -4,7 +4,9 @@
 
 use super::peer::{RETENTION, channel, odd_names, plain};
 use super::{Outcome, Peer, Violation, demand};
-use crate::broker::{Brokers, Epoch, HistoryPage, HistoryQuery, StreamPosition, Topic};
+use crate::broker::{
+    BrokerEvent, Brokers, Epoch, HistoryPage, HistoryQuery, StreamPosition, Topic,
+};
 use crate::channel::Channel;
 
 /// Everything, oldest first.
@@ -221,6 +223,37 @@ pub async fn a_removed_history_keeps_its_numbering(brokers: &Brokers) -> Outcome
     demand_complete(&peer, &removed, before.offset, true).await?;
     demand_complete(&peer, &removed, offsets[1], false).await?;
     demand_complete(&peer, &removed, 0, false).await
+}
+
+/// Whoever subscribes to a channel hears that its history was removed, and up to where.
+///
+/// # Errors
+/// If the promise is broken.
+pub async fn a_removed_history_is_told(brokers: &Brokers) -> Outcome {
+    let mut listener = Peer::connect(brokers).await?;
+    let remover = Peer::connect(brokers).await?;
+    let (removed, kept) = (channel("removed")?, channel("kept")?);
+    for (token, channel) in [(1, &removed), (2, &kept)] {
+        let topic = Topic::Channel(channel.clone());
+        listener.broker.subscribe(&topic, token).await?;
+    }
+    fill(&remover, &removed, 2).await?;
+    let until = remover.read(&removed, ALL).await?.end;
+    remover.broker.remove_history(&removed).await?;
+    fill(&remover, &kept, 1).await?;
+    // Three messages and the removal; there is no order between it and them.
+    let mut told = Vec::new();
+    for _ in 0..4 {
+        let event = listener.next().await?;
+        if !matches!(event, BrokerEvent::StreamMessage { .. }) {
+            told.push(event);
+        }
+    }
+    let expected = [BrokerEvent::HistoryRemoved { token: 1, until }];
+    demand(told == expected, || {
+        format!("{told:?} instead of {expected:?}")
+    })?;
+    listener.expect_no_more()
 }
 
 /// What was dropped between a position and the end is missed, also when what came after it is all there.

@@ -1,4 +1,4 @@
-//! One connection as the bus sees it: its subscriptions, and the messages that wait for its listening half.
+//! One connection as the bus sees it: its subscriptions, and the news that wait for its listening half.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::mem;
@@ -9,7 +9,8 @@ use tokio::sync::Notify;
 
 use super::lock;
 use crate::broker::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BrokerError, BrokerEvent, BrokerMetrics, Stamp, Topic,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BrokerError, BrokerEvent, BrokerMetrics, Stamp,
+    StreamPosition, Topic,
 };
 
 /// What a queued message costs beyond its payload: empty payloads must fill a queue, too.
@@ -46,9 +47,25 @@ pub(super) struct Subscription {
 struct Queued {
     token: u64,
     serial: u64,
-    payload: Bytes,
-    /// `None`: it belongs to no stream.
-    stamp: Option<Stamp>,
+    news: News,
+}
+
+/// What a topic's subscribers are told.
+#[derive(Clone)]
+pub(super) enum News {
+    Message(Bytes),
+    StreamMessage(Bytes, Stamp),
+    HistoryRemoved(StreamPosition),
+}
+
+impl News {
+    /// Bytes of the payload.
+    fn size(&self) -> usize {
+        match self {
+            Self::Message(payload) | Self::StreamMessage(payload, _) => payload.len(),
+            Self::HistoryRemoved(_) => 0,
+        }
+    }
 }
 
 impl Inbox {
@@ -97,13 +114,13 @@ impl Inbox {
         lock(&self.state).subscriptions.keys().copied().collect()
     }
 
-    /// Queues a message, or notes that one is missing.
-    pub(super) fn offer(&self, token: u64, serial: u64, payload: &Bytes, stamp: Option<Stamp>) {
+    /// Queues what there is to tell, or notes that something is missing.
+    pub(super) fn offer(&self, token: u64, serial: u64, news: &News) {
         let mut state = lock(&self.state);
         if state.closed {
             return;
         }
-        let cost = payload.len() + MESSAGE_OVERHEAD;
+        let cost = news.size() + MESSAGE_OVERHEAD;
         if state.queued_bytes + cost > self.queue_bytes {
             *state.dropped.entry(token).or_default() += 1;
             self.metrics.dropped(1);
@@ -112,8 +129,7 @@ impl Inbox {
             state.queue.push_back(Queued {
                 token,
                 serial,
-                payload: payload.clone(),
-                stamp,
+                news: news.clone(),
             });
         }
         drop(state);
@@ -142,7 +158,7 @@ impl Inbox {
             let Some(queued) = state.queue.pop_front() else {
                 break;
             };
-            let size = queued.payload.len();
+            let size = queued.news.size();
             state.queued_bytes -= size + MESSAGE_OVERHEAD;
             let subscription = state.subscriptions.get(&queued.token);
             if subscription.is_some_and(|live| live.serial == queued.serial) {
@@ -175,19 +191,15 @@ impl Inbox {
 
 impl From<Queued> for BrokerEvent {
     fn from(queued: Queued) -> Self {
-        let Queued {
-            token,
-            payload,
-            stamp,
-            ..
-        } = queued;
-        match stamp {
-            None => Self::Message { token, payload },
-            Some(stamp) => Self::StreamMessage {
+        let Queued { token, news, .. } = queued;
+        match news {
+            News::Message(payload) => Self::Message { token, payload },
+            News::StreamMessage(payload, stamp) => Self::StreamMessage {
                 token,
                 payload,
                 stamp,
             },
+            News::HistoryRemoved(until) => Self::HistoryRemoved { token, until },
         }
     }
 }

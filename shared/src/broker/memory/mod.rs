@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use self::inbox::{Inbox, Subscription};
+use self::inbox::{Inbox, News, Subscription};
 use self::streams::{Stored, Streams};
 use super::metrics::ConnectionGauge;
 use super::{
@@ -143,12 +143,10 @@ impl Bus {
     }
 
     /// Queues for every member under the topic lock: that is what makes the order the same for all.
-    fn deliver(&self, topic: &Topic, payload: &Bytes, stamp: Option<Stamp>) {
+    fn deliver(&self, topic: &Topic, news: &News) {
         let topics = lock(&self.topics);
         for member in topics.get(topic).into_iter().flatten() {
-            member
-                .inbox
-                .offer(member.token, member.serial, payload, stamp);
+            member.inbox.offer(member.token, member.serial, news);
         }
     }
 
@@ -162,9 +160,19 @@ impl Bus {
                 previous: position.offset - 1,
             };
             let topic = Topic::Channel(channel.clone());
-            self.deliver(&topic, &append.payload, Some(stamp));
+            let news = News::StreamMessage(append.payload.clone(), stamp);
+            self.deliver(&topic, &news);
         }
         stored
+    }
+
+    /// Keeps the streams locked as an append does: who hears of it has heard of all that was removed.
+    fn remove_history(&self, channel: &Channel) {
+        let mut streams = lock(&self.streams);
+        if let Some(end) = streams.clear(channel) {
+            let topic = Topic::Channel(channel.clone());
+            self.deliver(&topic, &News::HistoryRemoved(end));
+        }
     }
 }
 
@@ -209,8 +217,9 @@ impl Broker for MemoryBroker {
 
     async fn publish(&self, topic: &Topic, payload: Bytes) -> Result<(), BrokerError> {
         self.check(payload.len())?;
-        self.bus.deliver(topic, &payload, None);
-        self.metrics.sent(payload.len());
+        let size = payload.len();
+        self.bus.deliver(topic, &News::Message(payload));
+        self.metrics.sent(size);
         Ok(())
     }
 
@@ -247,7 +256,7 @@ impl Broker for MemoryBroker {
 
     async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {
         self.check_open()?;
-        lock(&self.bus.streams).clear(channel);
+        self.bus.remove_history(channel);
         Ok(())
     }
 

@@ -198,7 +198,8 @@ impl Stream {
         }
     }
 
-    fn end(&self) -> StreamPosition {
+    /// Where it ends.
+    pub(super) fn end(&self) -> StreamPosition {
         self.position(self.last)
     }
 

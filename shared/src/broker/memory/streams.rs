@@ -105,12 +105,13 @@ impl Streams {
         page
     }
 
-    /// Forgets the publications of a channel's stream.
-    pub(super) fn clear(&mut self, channel: &Channel) {
-        if let Some(mut stream) = self.take(channel) {
-            stream.clear();
-            self.put(channel, stream);
-        }
+    /// Forgets the publications of a channel's stream, and says up to where; `None` if there is no stream.
+    pub(super) fn clear(&mut self, channel: &Channel) -> Option<StreamPosition> {
+        let mut stream = self.take(channel)?;
+        stream.clear();
+        let end = stream.end();
+        self.put(channel, stream);
+        Some(end)
     }
 
     /// Where the stream of a channel that has none begins.

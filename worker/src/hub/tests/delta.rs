@@ -107,10 +107,16 @@ impl Bench {
         let mut fanout = Fanout::default();
         let mut scratch = BytesMut::new();
         for payload in payloads {
-            self.hub
-                .receive(token, payload.clone(), None, &mut scratch, &mut fanout);
+            self.hub.receive(
+                token,
+                payload.clone(),
+                None,
+                &mut scratch,
+                &mut fanout,
+                self.now,
+            );
         }
-        self.hub.flush(&mut fanout);
+        self.hub.flush(&mut fanout, self.now);
         fanout
     }
 
@@ -128,8 +134,9 @@ impl Bench {
             Some(stamp),
             &mut BytesMut::new(),
             &mut fanout,
+            self.now,
         );
-        self.hub.flush(&mut fanout);
+        self.hub.flush(&mut fanout, self.now);
     }
 
     fn enter(&mut self, reader: &Reader) {
@@ -140,14 +147,14 @@ impl Bench {
         };
         let join = self
             .hub
-            .join(&channel("news"), &reader.listener, subscribing);
+            .join(&channel("news"), &reader.listener, subscribing, self.now);
         assert!(matches!(join, Join::Joined(_)), "{join:?}");
     }
 
     /// A channel whose stream ends at 3 and that has been followed to 6, by somebody who takes everything whole.
     fn kept(&mut self, first: &Rc<Listener>) -> u64 {
         let token = self.ask("news", first);
-        let opened = self.hub.opened(token, Ok(Some(position(1, 3))), self.now);
+        let opened = self.hub.opened(token, Ok(Some(history(1, 3))), self.now);
         assert_eq!(opened.joined.len(), 1);
         for offset in 4..=6 {
             self.append(token, offset, &document(offset as u32));
@@ -160,6 +167,7 @@ impl Bench {
             &channel("news"),
             &reader.listener,
             takes_deltas(Some(recover)),
+            self.now,
         );
         let Join::Joined(joined) = join else {
             panic!("{join:?}")
@@ -303,6 +311,7 @@ fn a_chain_that_was_read_from_the_broker_continues_too() {
         &channel("news"),
         &ann.listener,
         takes_deltas(Some(since(1))),
+        bench.now,
     );
     let Join::Fetch(fetch) = join else {
         panic!("{join:?}")
@@ -319,7 +328,7 @@ fn a_chain_that_was_read_from_the_broker_continues_too() {
     };
     let (_, joined) = bench
         .hub
-        .fetched(fetch.token, fetch.ticket, Some(page))
+        .fetched(fetch.token, fetch.ticket, Some(page), bench.now)
         .unwrap();
     let deltas = recovered(&mut ann, joined.unwrap(), &[2, 3, 4, 5, 6, 7]);
     assert_eq!(deltas, [false, true, true, true, true, true]);
@@ -338,7 +347,9 @@ fn who_missed_nothing_or_could_not_recover_begins_with_a_whole_one() {
         ..since(3)
     };
     let subscribing = takes_deltas(Some(other_life));
-    let join = bench.hub.join(&channel("news"), &bob.listener, subscribing);
+    let join = bench
+        .hub
+        .join(&channel("news"), &bob.listener, subscribing, bench.now);
     assert!(matches!(
         join,
         Join::Joined(Joined {
@@ -375,7 +386,9 @@ fn without_deltas_what_was_missed_comes_whole_whatever_its_marks_say() {
         recover: Some(since(4)),
         ..Subscribing::default()
     };
-    let join = bench.hub.join(&channel("news"), &bob, subscribing);
+    let join = bench
+        .hub
+        .join(&channel("news"), &bob, subscribing, bench.now);
     let Join::Joined(joined) = join else {
         panic!("{join:?}")
     };

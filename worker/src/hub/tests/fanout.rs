@@ -82,7 +82,7 @@ fn joiners_wait_until_the_broker_has_confirmed() {
     let token = bench.ask("news", &ann);
     let waits = bench
         .hub
-        .join(&channel("news"), &bob, Subscribing::default());
+        .join(&channel("news"), &bob, Subscribing::default(), bench.now);
     assert_eq!(waits, Join::Waiting);
     bench.tick(&[(token, b"1")]);
     assert!(
@@ -175,6 +175,7 @@ fn what_is_no_publication_and_what_is_refused_is_counted() {
         None,
         &mut BytesMut::new(),
         &mut fanout,
+        bench.now,
     );
     assert_eq!(fanout.malformed, 1);
     ann.refuses.set(true);
@@ -217,7 +218,9 @@ fn only_those_who_asked_are_told_who_comes_and_goes() {
         delivery,
         recover: None,
     };
-    bench.hub.join(&channel("news"), &bob, subscribing);
+    bench
+        .hub
+        .join(&channel("news"), &bob, subscribing, bench.now);
     let push = Push {
         join: Some(Default::default()),
         ..Push::default()
@@ -229,8 +232,9 @@ fn only_those_who_asked_are_told_who_comes_and_goes() {
         None,
         &mut BytesMut::new(),
         &mut fanout,
+        bench.now,
     );
-    bench.hub.flush(&mut fanout);
+    bench.hub.flush(&mut fanout, bench.now);
     assert_eq!((recipients, fanout.delivered), (1, 1));
     assert!(ann.writes.borrow().is_empty() && bob.text().contains("\"join\":{}"));
     assert_eq!(bench.tick(&[(token, b"1")]).delivered, 2);

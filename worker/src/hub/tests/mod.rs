@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use bytes::BytesMut;
-use flotilla_shared::broker::{Epoch, Stamp, StreamPosition};
+use flotilla_shared::broker::{Epoch, Retention, Stamp, StreamPosition};
 use flotilla_shared::protocol::types::{Publication, Push};
 use flotilla_shared::protocol::{Format, replies};
 use prost::Message as _;
@@ -106,6 +106,18 @@ fn position(epoch: u64, offset: u64) -> StreamPosition {
     }
 }
 
+/// A channel that keeps 1000 publications for a minute, and whose stream ends there.
+fn history(epoch: u64, offset: u64) -> History {
+    History {
+        end: position(epoch, offset),
+        retention: Retention {
+            size: 1000,
+            ttl: Duration::from_secs(60),
+            meta_ttl: Duration::from_secs(3600),
+        },
+    }
+}
+
 /// A hub and the steps that a shard would take.
 struct Bench {
     hub: Hub<Listener>,
@@ -123,7 +135,7 @@ impl Bench {
     /// The first to join: the broker is asked for the channel.
     fn ask(&mut self, name: &str, member: &Rc<Listener>) -> u64 {
         let subscribing = Subscribing::default();
-        let Join::Open(token) = self.hub.join(&channel(name), member, subscribing) else {
+        let Join::Open(token) = self.hub.join(&channel(name), member, subscribing, self.now) else {
             panic!("{name} is open already");
         };
         token
@@ -140,7 +152,7 @@ impl Bench {
     /// Joins a channel that is open.
     fn join(&mut self, name: &str, member: &Rc<Listener>) {
         let subscribing = Subscribing::default();
-        let join = self.hub.join(&channel(name), member, subscribing);
+        let join = self.hub.join(&channel(name), member, subscribing, self.now);
         assert!(matches!(join, Join::Joined(_)), "{join:?}");
     }
 
@@ -148,10 +160,16 @@ impl Bench {
         let mut fanout = Fanout::default();
         let mut scratch = BytesMut::new();
         for (token, data) in messages {
-            self.hub
-                .receive(*token, payload(data), None, &mut scratch, &mut fanout);
+            self.hub.receive(
+                *token,
+                payload(data),
+                None,
+                &mut scratch,
+                &mut fanout,
+                self.now,
+            );
         }
-        self.hub.flush(&mut fanout);
+        self.hub.flush(&mut fanout, self.now);
         fanout
     }
 
@@ -165,10 +183,16 @@ impl Bench {
                 previous: *previous,
             };
             let payload = payload(offset.to_string().as_bytes());
-            self.hub
-                .receive(token, payload, Some(stamp), &mut scratch, &mut fanout);
+            self.hub.receive(
+                token,
+                payload,
+                Some(stamp),
+                &mut scratch,
+                &mut fanout,
+                self.now,
+            );
         }
-        self.hub.flush(&mut fanout);
+        self.hub.flush(&mut fanout, self.now);
         fanout
     }
 }

@@ -74,10 +74,13 @@ impl Bench {
             delivery: POSITIONED,
             recover: None,
         };
-        let Join::Open(token) = self.hub.join(&channel("news"), member, subscribing) else {
+        let Join::Open(token) = self
+            .hub
+            .join(&channel("news"), member, subscribing, self.now)
+        else {
             panic!()
         };
-        let opened = self.hub.opened(token, Ok(Some(position(1, end))), self.now);
+        let opened = self.hub.opened(token, Ok(Some(history(1, end))), self.now);
         assert_eq!(opened.joined[0].1.position, Some(position(1, end)));
         assert_eq!(opened.joined[0].1.recovery, None);
         token
@@ -88,7 +91,8 @@ impl Bench {
             delivery: POSITIONED,
             recover: Some(recover),
         };
-        self.hub.join(&channel("news"), member, subscribing)
+        self.hub
+            .join(&channel("news"), member, subscribing, self.now)
     }
 
     fn fetch(&mut self, member: &Rc<Listener>, recover: Recover) -> Fetch {
@@ -101,7 +105,7 @@ impl Bench {
     fn fetched(&mut self, fetch: Fetch, page: HistoryPage) -> Joined {
         let (_, joined) = self
             .hub
-            .fetched(fetch.token, fetch.ticket, Some(page))
+            .fetched(fetch.token, fetch.ticket, Some(page), self.now)
             .unwrap();
         joined.unwrap()
     }
@@ -260,7 +264,10 @@ fn a_read_that_failed_leaves_nobody_behind() {
     let token = bench.open_stream(5, &ann);
     bench.hub.leave(&channel("news"), &ann, bench.now);
     let fetch = bench.fetch(&bob, recover(2));
-    let (member, joined) = bench.hub.fetched(fetch.token, fetch.ticket, None).unwrap();
+    let (member, joined) = bench
+        .hub
+        .fetched(fetch.token, fetch.ticket, None, bench.now)
+        .unwrap();
     assert_eq!((member.id, joined), (2, Err(())));
     assert_eq!(bench.hub.subscriptions(), 0);
     assert!(bench.hub.sweep(bench.now).is_empty());
@@ -277,7 +284,7 @@ fn an_answer_for_somebody_who_left_meanwhile_is_not_taken_for_another() {
     let fetch = bench.fetch(&bob, recover(2));
     let answer = bench
         .hub
-        .fetched(stale.token, stale.ticket, Some(page(&[5], 5)));
+        .fetched(stale.token, stale.ticket, Some(page(&[5], 5)), bench.now);
     assert!(answer.is_none());
     let joined = bench.fetched(fetch, page(&[3, 4, 5], 5));
     assert_eq!(offsets(&joined).unwrap(), [3, 4, 5]);
@@ -291,7 +298,7 @@ fn whoever_is_ahead_of_this_shard_waits_until_it_has_caught_up() {
     let fetch = bench.fetch(&bob, recover(7));
     let answer = bench
         .hub
-        .fetched(fetch.token, fetch.ticket, Some(page(&[], 8)));
+        .fetched(fetch.token, fetch.ticket, Some(page(&[], 8)), bench.now);
     assert!(answer.is_none());
     bench.stream(token, &[(5, 6)]);
     assert!(bench.settled().0.is_empty());
@@ -312,7 +319,7 @@ fn nobody_waits_for_what_the_broker_has_lost() {
         let fetch = bench.fetch(&bob, recover(7));
         bench
             .hub
-            .fetched(fetch.token, fetch.ticket, Some(page(&[], 8)));
+            .fetched(fetch.token, fetch.ticket, Some(page(&[], 8)), bench.now);
         token
     };
     let mut bench = Bench::new();
@@ -323,7 +330,7 @@ fn nobody_waits_for_what_the_broker_has_lost() {
     let mut bench = Bench::new();
     let token = wait(&mut bench);
     bench.hub.overflowed(token);
-    bench.hub.flush(&mut Fanout::default());
+    bench.hub.flush(&mut Fanout::default(), bench.now);
     assert_eq!(offsets(&bench.settled().0[0]), None, "dropped messages");
 
     let mut bench = Bench::new();
@@ -382,8 +389,9 @@ fn a_new_life_of_the_stream_is_a_gap() {
         Some(stamp),
         &mut BytesMut::new(),
         &mut fanout,
+        bench.now,
     );
-    bench.hub.flush(&mut fanout);
+    bench.hub.flush(&mut fanout, bench.now);
     assert_eq!(bench.settled().1, [1]);
     let joined = bench.joined_at_once(&bob, recover(6));
     assert_eq!(
@@ -398,7 +406,7 @@ fn after_an_overflow_the_broker_is_asked_where_a_quiet_channel_stands() {
     let (ann, bob) = pair();
     let token = bench.open_stream(5, &ann);
     bench.hub.overflowed(token);
-    bench.hub.flush(&mut Fanout::default());
+    bench.hub.flush(&mut Fanout::default(), bench.now);
     assert_eq!(bench.settled().1, [1]);
     // 6 was dropped, and nothing has come after it.
     let fetch = bench.fetch(&bob, recover(5));
@@ -416,7 +424,7 @@ fn a_position_of_another_life_is_none_after_an_overflow_either() {
     let (ann, bob) = pair();
     let token = bench.open_stream(5, &ann);
     bench.hub.overflowed(token);
-    bench.hub.flush(&mut Fanout::default());
+    bench.hub.flush(&mut Fanout::default(), bench.now);
     bench.settled();
     let elsewhere = Recover {
         epoch: Some(Epoch(2)),
@@ -437,7 +445,7 @@ fn what_arrives_while_a_channel_opens_is_no_gap_and_not_lost() {
         bench.stream(token, &[(4, 5), (5, 6)]);
         let opened = bench
             .hub
-            .opened(token, Ok(Some(position(1, end))), bench.now);
+            .opened(token, Ok(Some(history(1, end))), bench.now);
         (bench, bob, token, opened)
     };
     // The stream's end was read before 5 was appended.
@@ -508,10 +516,59 @@ fn a_cached_publication_does_not_come_twice() {
     let fetch = bench.fetch(&bob, cache(2));
     let answer = bench
         .hub
-        .fetched(fetch.token, fetch.ticket, Some(page(&[6], 6)));
+        .fetched(fetch.token, fetch.ticket, Some(page(&[6], 6)), bench.now);
     assert!(answer.is_none());
     bench.stream(token, &[(5, 6)]);
     assert_eq!(offsets(&bench.settled().0[0]).unwrap(), [6]);
     bench.stream(token, &[(6, 7)]);
     assert_eq!(delivered(&bob), [7]);
+}
+
+#[test]
+fn nobody_is_given_what_has_expired_or_was_removed() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.stream(token, &[(5, 6)]);
+    bench.now += Duration::from_secs(59);
+    bench.stream(token, &[(6, 7)]);
+    bench.now += Duration::from_secs(1);
+    let joined = bench.joined_at_once(&bob, recover(6));
+    assert_eq!(offsets(&joined).unwrap(), [7]);
+    bench.hub.leave(&channel("news"), &bob, bench.now);
+    bench.fetch(&bob, recover(5));
+    bench.hub.leave(&channel("news"), &bob, bench.now);
+
+    bench.hub.history_removed(token, position(1, 7));
+    for recover in [recover(6), cache(5)] {
+        let fetch = bench.fetch(&bob, recover);
+        let removed = HistoryPage {
+            is_complete: false,
+            ..page(&[], 7)
+        };
+        let joined = bench.fetched(fetch, removed);
+        assert_eq!(offsets(&joined), None);
+        bench.hub.leave(&channel("news"), &bob, bench.now);
+    }
+    bench.stream(token, &[(7, 8)]);
+    let joined = bench.joined_at_once(&bob, recover(7));
+    assert_eq!(offsets(&joined).unwrap(), [8]);
+}
+
+#[test]
+fn who_cannot_hear_of_a_removal_gives_nothing_out_of_memory() {
+    let deafen: [fn(&mut Hub<Listener>, u64); 3] = [
+        |hub, token| hub.overflowed(token),
+        |hub, _| hub.disconnected(),
+        // It speaks of another life of the stream.
+        |hub, token| hub.history_removed(token, position(2, 1)),
+    ];
+    for deafen in deafen {
+        let mut bench = Bench::new();
+        let (ann, bob) = pair();
+        let token = bench.open_stream(5, &ann);
+        bench.stream(token, &[(5, 6)]);
+        deafen(&mut bench.hub, token);
+        bench.fetch(&bob, recover(5));
+    }
 }

@@ -486,7 +486,9 @@ proptest! {
                         prop_assert_eq!(found, page.end.offset - since);
                     }
                 }
-                Step::Clear(index) => bench.streams.clear(&channel(CHANNELS[index])),
+                Step::Clear(index) => {
+                    bench.streams.clear(&channel(CHANNELS[index]));
+                }
                 Step::Wait(time) => bench.now += time,
             }
             prop_assert!(bench.streams.bytes <= bytes_max);
