@@ -5,6 +5,7 @@
 //! without a lock. Only the task reads the socket and only the task ends the connection; others ask it to.
 
 mod held;
+mod pace;
 mod wait;
 
 use std::cell::{Cell, OnceCell, RefCell};
@@ -35,6 +36,8 @@ enum Wait {
     Broker(Box<Publish>),
     /// The connect command is answered.
     Connected,
+    /// The socket takes answers to commands before.
+    Room,
 }
 
 /// See the module's documentation.
@@ -169,6 +172,7 @@ impl Connection {
                 Action::Publish(wanted) => publish = Some(wanted),
                 Action::Announce(channel, push) => self.shard.announce(channel, &push),
                 Action::LookUp(wanted) => self.look_up(wanted),
+                Action::Limited(metered) => self.shard.metrics().rate_limited(metered),
                 Action::Close(code) => self.end(Ending::Disconnect(code)),
                 Action::Dismiss(goodbye) => self.end(Ending::Dismissed(Rc::new(goodbye))),
             }
@@ -248,8 +252,15 @@ impl Connection {
             let pending = self.outbox.queued_bytes() > 0;
             tokio::select! {
                 message = reader.next() => {
+                    let pause = match &message {
+                        Some(Ok(message)) => self.metered(message),
+                        _ => None,
+                    };
                     if let Some(ending) = self.message(message).await {
                         return ending;
+                    }
+                    if let Some(until) = pause {
+                        Box::pin(self.pause(until)).await;
                     }
                 }
                 writable = self.outbox.socket().writable(), if pending => {
@@ -304,6 +315,10 @@ impl Connection {
                     self.send(&mut frames);
                     Box::pin(self.connected()).await;
                 }
+                Wait::Room => {
+                    self.send(&mut frames);
+                    Box::pin(self.room()).await;
+                }
             }
         }
         if is_empty {
@@ -333,6 +348,9 @@ impl Connection {
             }
             if self.session.borrow().is_connecting() {
                 return Some(Wait::Connected);
+            }
+            if self.is_behind(frames.len()) {
+                return Some(Wait::Room);
             }
         }
         None

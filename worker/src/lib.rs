@@ -10,6 +10,7 @@
 mod accept;
 mod announce;
 mod api;
+mod bucket;
 mod capacity;
 pub mod cli;
 mod closing;
@@ -28,6 +29,7 @@ mod operations;
 mod outbox;
 mod policy;
 mod process;
+mod rates;
 mod reader;
 mod revocation;
 mod session;

@@ -10,6 +10,7 @@ use flotilla_shared::auth::Verifier;
 
 use crate::config::Config;
 use crate::namespace::Namespaces;
+use crate::rates::RateLimits;
 use crate::revocation::Revocations;
 
 /// See the module's documentation.
@@ -67,6 +68,8 @@ pub(crate) struct ClientOptions {
     pub(crate) channel_limit: usize,
     /// Most connections of one user to this worker; 0: no limit.
     pub(crate) user_connection_limit: usize,
+    /// How often each connection may do what.
+    pub(crate) rate_limits: RateLimits,
     /// Most publications that one history request gets.
     pub(crate) history_max_publication_limit: usize,
     /// Most missed publications that a client gets when it comes back.

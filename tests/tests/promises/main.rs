@@ -19,6 +19,7 @@ mod operations;
 mod overload;
 mod permissions;
 mod pings;
+mod rates;
 mod recovery;
 mod roster;
 mod server_api;

@@ -3,6 +3,7 @@
 use flotilla_shared::auth::Verifier;
 use flotilla_shared::config::Problems;
 
+use super::rate_limits::rate_limits;
 use super::{RawClient, RawConfig};
 use crate::policy::{ClientOptions, PersonalChannel};
 
@@ -21,6 +22,7 @@ pub(super) fn options(raw: &RawConfig, problems: &mut Problems) -> ClientOptions
         expired_sub_close_delay: client.expired_sub_close_delay,
         channel_limit: client.channel_limit,
         user_connection_limit: client.user_connection_limit,
+        rate_limits: rate_limits(client, problems),
         history_max_publication_limit: client.history_max_publication_limit,
         recovery_max_publication_limit: client.recovery_max_publication_limit,
         personal_channel: personal_channel(raw, problems),

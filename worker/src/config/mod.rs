@@ -7,6 +7,7 @@ mod api;
 mod channel;
 mod client;
 mod insecure;
+mod rate_limits;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,7 @@ use uuid::Uuid;
 use insecure::InsecureOption;
 pub use raw::{
     RawChannel, RawClient, RawConfig, RawDrain, RawHttpApi, RawNamespace, RawNamespaceOptions,
-    RawPersonalChannel, RawRevocations, RawRoster,
+    RawPersonalChannel, RawRate, RawRateLimits, RawRevocations, RawRoster,
 };
 
 use crate::api::ApiOptions;

@@ -2,6 +2,7 @@
 
 mod channel;
 mod client;
+mod rate_limits;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use channel::{RawChannel, RawNamespace, RawNamespaceOptions};
 pub use client::{RawClient, RawPersonalChannel};
+pub use rate_limits::{RawRate, RawRateLimits};
 
 /// Everything that can be configured.
 #[derive(Clone, Debug, Serialize, Deserialize)]

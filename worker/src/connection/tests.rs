@@ -1,5 +1,6 @@
 //! What a connection promises about its end, on a real socket.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
@@ -7,6 +8,7 @@ use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::protocol::Format;
 use prometheus::Registry;
+use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
@@ -145,4 +147,34 @@ async fn a_client_that_falls_behind_is_slow_also_when_it_pings() {
         }
     };
     assert_eq!(ending, Ending::Slow);
+}
+
+#[tokio::test]
+async fn a_client_gets_no_more_answers_than_it_takes() {
+    let shard = shard().await;
+    let (connection, mut client) = connect(&shard).await;
+    let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+    assert_eq!(connection.message(Some(Ok(connect))).await, None);
+    // More than the system keeps for a socket that nobody reads.
+    let socket = SockRef::from(connection.outbox().socket());
+    socket.set_send_buffer_size(4096).unwrap();
+    let count = 20_000;
+    let commands = vec![r#"{"id":2,"rpc":{}}"#; count].join("\n");
+    let mut answer = BytesMut::new();
+    let text = br#"{"id":2,"error":{"code":108,"message":"not available"}}"#;
+    append_frame(Opcode::Text, text, &mut answer);
+
+    let mut handled = pin!(connection.message(Some(Ok(Message::Text(commands.into())))));
+    let (mut received, mut is_handled) = (Vec::new(), false);
+    while received.len() < count * answer.len() {
+        tokio::select! {
+            ending = &mut handled, if !is_handled => {
+                assert_eq!(ending, None);
+                is_handled = true;
+            }
+            read = client.read_buf(&mut received) => assert!(read.unwrap() > 0),
+        }
+        assert!(connection.outbox().queued_bytes() <= shard.limits().outbox_max_bytes);
+    }
+    assert!(received.ends_with(&answer));
 }

@@ -49,7 +49,7 @@ impl Connection {
     }
 
     /// Keeps the socket's queue moving while something else is waited for.
-    async fn moving<T>(&self, work: impl Future<Output = T>) -> T {
+    pub(super) async fn moving<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
             let pending = self.outbox.queued_bytes() > 0 && self.outbox.fate() != Fate::Broken;

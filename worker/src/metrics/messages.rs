@@ -5,6 +5,8 @@ use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::Request;
 use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 
+use crate::rates::Metered;
+
 /// Labels of received messages besides the commands' own.
 pub(super) const RECEIVED_EXTRA: [&str; 2] = ["pong", "malformed"];
 
@@ -86,6 +88,7 @@ pub(crate) struct Messages {
     pub(super) delivered: IntCounter,
     pub(super) dropped: IntCounterVec,
     pub(super) command_errors: IntCounterVec,
+    pub(super) rate_limited: IntCounterVec,
     pub(super) fanout_recipients: Histogram,
     pub(super) ping_rtt: Histogram,
 }
@@ -133,6 +136,11 @@ impl Messages {
                 "Error replies.",
                 &["code"],
             )?,
+            rate_limited: register.counters(
+                "flotilla_worker_rate_limited_total",
+                "What was held back or refused because there was too much of it, by what is limited and whose it is.",
+                &["scope", "limit"],
+            )?,
             fanout_recipients: register.histogram(
                 "flotilla_worker_fanout_recipients",
                 "Recipients of one publication in one shard.",
@@ -157,6 +165,10 @@ impl Messages {
         }
         for reason in Dropped::ALL {
             self.dropped.with_label_values(&[reason.label()]);
+        }
+        for metered in Metered::ALL {
+            self.rate_limited
+                .with_label_values(&["connection", metered.label()]);
         }
         for code in ErrorCode::ALL {
             self.command_errors.with_label_values(&[code.label()]);

@@ -12,6 +12,7 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 use super::messages::RECEIVED_EXTRA;
 use super::{Dropped, Metrics, SentType};
 use crate::hub::Fanout;
+use crate::rates::Metered;
 
 /// See the module's documentation; [`ShardMetrics::flush`] makes the counts visible.
 pub(crate) struct ShardMetrics {
@@ -107,6 +108,14 @@ impl ShardMetrics {
         } else {
             self.sent(SentType::Reply);
         }
+    }
+
+    /// Counts that a connection was too fast.
+    pub(crate) fn rate_limited(&self, metered: Metered) {
+        let counters = &self.process.messages.rate_limited;
+        counters
+            .with_label_values(&["connection", metered.label()])
+            .inc();
     }
 
     pub(crate) fn received_bytes(&self, bytes: usize) {

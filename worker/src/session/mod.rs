@@ -13,6 +13,7 @@ mod event;
 mod lookup;
 mod permission;
 mod publish;
+mod rates;
 mod refresh;
 mod server_side;
 mod subscribe;
@@ -30,6 +31,7 @@ use uuid::Uuid;
 
 use crate::closing::Goodbye;
 use crate::policy::Policy;
+use crate::rates::Buckets;
 
 use connect::Connecting;
 use credentials::HeldToken;
@@ -62,6 +64,7 @@ pub(crate) struct Session {
     pings: Pings,
     next_ping: Option<Instant>,
     pong_until: Option<Instant>,
+    buckets: Buckets,
 }
 
 #[derive(Debug)]
@@ -134,6 +137,7 @@ impl Session {
             pings,
             next_ping: None,
             pong_until: None,
+            buckets: Buckets::default(),
         }
     }
 
@@ -156,6 +160,7 @@ impl Session {
             Event::Command(command) => self.command(command, now, actions),
             Event::Timer => self.timer(now, actions),
         }
+        self.count_errors(now, actions);
     }
 
     /// The client's channels, for whoever has to take it out of them when it is gone; with each what the channel's
@@ -230,6 +235,9 @@ impl Session {
             _ if needs_id && id == 0 => return self.close(DisconnectCode::BadRequest, actions),
             (State::Awaiting { .. }, Request::Connect(_)) | (State::Connected, _) => {}
             _ => return self.close(DisconnectCode::BadRequest, actions),
+        }
+        if self.is_too_soon(id, &request, now, actions) {
+            return;
         }
         match request {
             Request::Connect(request) if !self.is_connected() => {

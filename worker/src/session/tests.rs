@@ -18,9 +18,11 @@ use crate::closing::Goodbye;
 use crate::hub::{Joined, Mode, Recovery};
 use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
 use crate::policy::{ClientOptions, PersonalChannel};
+use crate::rates::RateLimits;
 use crate::revocation::{Revocations, Subject as Revoked};
 
 mod channels;
+mod rates;
 mod server_side;
 
 const NOW_UNIX: u64 = 1_800_000_000;
@@ -94,6 +96,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
             expired_sub_close_delay: Duration::from_secs(25),
             channel_limit: 3,
             user_connection_limit: 0,
+            rate_limits: RateLimits::default(),
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             personal_channel: None,
@@ -267,6 +270,7 @@ fn describe(action: Action) -> String {
             other => format!("{other:?} {}", look_up.channel),
         },
         Action::Dismiss(goodbye) => format!("dismiss {goodbye:?}"),
+        Action::Limited(metered) => format!("limited {}", metered.label()),
         Action::Close(code) => format!("close {code}"),
     }
 }

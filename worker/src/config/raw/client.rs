@@ -6,6 +6,8 @@ use flotilla_shared::auth::TokenOptions;
 use flotilla_shared::config::duration;
 use serde::{Deserialize, Serialize};
 
+use super::RawRateLimits;
+
 /// Options named `client.*`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -51,6 +53,9 @@ pub struct RawClient {
     pub write_timeout: Duration,
     /// Most connections of one user to this worker; anonymous users are not counted. 0: no limit.
     pub user_connection_limit: usize,
+    /// How often each connection may do what: each kind of command, and messages of all kinds, has a bucket of tokens
+    /// that fills at its rate up to its burst.
+    pub rate_limits: RawRateLimits,
     /// Most publications that one history request of a client gets.
     pub history_max_publication_limit: usize,
     /// Most missed publications that a client gets when it comes back; one that missed more has to load its state anew.
@@ -80,6 +85,7 @@ impl Default for RawClient {
             message_size_limit: 64 * 1024,
             write_timeout: Duration::from_secs(10),
             user_connection_limit: 0,
+            rate_limits: RawRateLimits::default(),
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
             subscribe_to_user_personal_channel: RawPersonalChannel::default(),

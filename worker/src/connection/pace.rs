@@ -1,0 +1,54 @@
+//! How fast a client is read: no faster than it may send, and than it takes its answers.
+//!
+//! A client that is not read is held back by TCP, so nothing is refused here and nothing piles up.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio_tungstenite::tungstenite::Message;
+
+use super::Connection;
+
+impl Connection {
+    /// Counts a message; until when the client's next one has to wait, if it has to.
+    pub(super) fn metered(&self, message: &Message) -> Option<Instant> {
+        let now = Instant::now();
+        let (until, metered) = self.session.borrow_mut().received(message.len(), now)?;
+        self.shard.metrics().rate_limited(metered);
+        Some(until)
+    }
+
+    /// Reads nothing for a while; the connection may end meanwhile.
+    pub(super) async fn pause(self: &Rc<Self>, until: Instant) {
+        while self.is_listening() && Instant::now() < until {
+            self.arm();
+            tokio::select! {
+                () = tokio::time::sleep_until(until.into()) => return,
+                () = self.moving(self.outbox.woken()) => {}
+            }
+        }
+    }
+
+    /// Whether the client has to take some of its answers, with so many bytes more to come, before it gets others.
+    /// Half of its queue is for what channels deliver meanwhile.
+    pub(super) fn is_behind(&self, answers: usize) -> bool {
+        answers > 0
+            && self.outbox.queued_bytes() + answers > self.shard.limits().outbox_max_bytes / 2
+    }
+
+    /// Waits until the socket has taken enough of what is queued.
+    pub(super) async fn room(self: &Rc<Self>) {
+        let most = self.shard.limits().outbox_max_bytes / 2;
+        while self.is_listening() && self.outbox.queued_bytes() > most {
+            self.arm();
+            tokio::select! {
+                writable = self.outbox.socket().writable() => {
+                    if writable.is_err() || self.outbox.flush().is_err() {
+                        self.outbox.shut();
+                    }
+                }
+                () = self.outbox.woken() => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! What a session makes of a client that is too fast, or wrong too often.
+
+use std::time::Instant;
+
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::types::Request;
+
+use super::{Action, Actions, Now, Session, error};
+use crate::rates::Metered;
+
+impl Session {
+    /// Counts a message of the client, of whatever kind; until when the next one has to wait, if it has to.
+    pub(crate) fn received(&mut self, bytes: usize, now: Instant) -> Option<(Instant, Metered)> {
+        let limits = &self.policy.client.rate_limits;
+        let counted = [(Metered::Messages, 1), (Metered::Bytes, bytes)];
+        let waits = counted.into_iter().filter_map(|(metered, count)| {
+            let until = self.buckets.draw(metered, count, limits, now)?;
+            Some((until, metered))
+        });
+        waits.max_by_key(|(until, _)| *until)
+    }
+
+    /// Refuses a command that comes too soon after others of its kind.
+    pub(super) fn is_too_soon(
+        &mut self,
+        id: u32,
+        request: &Request,
+        now: Now,
+        actions: &mut Actions,
+    ) -> bool {
+        let limits = &self.policy.client.rate_limits;
+        let exceeded =
+            Metered::of(request).filter(|metered| !self.buckets.take(*metered, limits, now.at));
+        if let Some(metered) = exceeded {
+            actions.push(Action::Limited(metered));
+            actions.push(error(id, ErrorCode::TooManyRequests));
+        }
+        exceeded.is_some()
+    }
+
+    /// Counts the errors among `actions`. Who gets more than it may is not listening to them: it goes, for a while if
+    /// all that it does wrong is to be fast.
+    pub(super) fn count_errors(&mut self, now: Now, actions: &mut Actions) {
+        let limits = &self.policy.client.rate_limits;
+        let mut codes = actions.iter().filter_map(|action| match action {
+            Action::Reply(reply) => reply.error.as_ref().map(|error| error.code),
+            _ => None,
+        });
+        let beyond = codes.find(|_| !self.buckets.take(Metered::Errors, limits, now.at));
+        if let Some(code) = beyond
+            && self.is_connected()
+        {
+            actions.push(Action::Limited(Metered::Errors));
+            let is_fast = code == ErrorCode::TooManyRequests.code();
+            self.close(
+                if is_fast {
+                    DisconnectCode::TooManyRequests
+                } else {
+                    DisconnectCode::TooManyErrors
+                },
+                actions,
+            );
+        }
+    }
+}
