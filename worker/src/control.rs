@@ -134,7 +134,9 @@ impl Control {
                 self.ask_who_is_there(broker).await;
                 true
             }
-            BrokerEvent::StreamMessage { .. } | BrokerEvent::Overflow { .. } => false,
+            BrokerEvent::StreamMessage { .. }
+            | BrokerEvent::HistoryRemoved { .. }
+            | BrokerEvent::Overflow { .. } => false,
         }
     }
 
