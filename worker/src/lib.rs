@@ -32,6 +32,7 @@ mod process;
 mod rates;
 mod reader;
 mod revocation;
+mod rounds;
 mod session;
 mod shard;
 mod stored;

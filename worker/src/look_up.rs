@@ -1,6 +1,6 @@
 //! Finds out what a client wants to know of a channel: its past, or who is there.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use flotilla_shared::broker::{HistoryQuery, Retention};
@@ -11,9 +11,17 @@ use flotilla_shared::protocol::types::{
 };
 
 use crate::fleet::{Answer, Fleet, InChannel, Question};
+use crate::rounds::Rounds;
 use crate::session::{LookUp, Subject};
 use crate::shard::Shard;
 use crate::stored::read;
+
+/// Presence as the clients of one shard ask for it. After a worker is lost, thousands ask for the same at once.
+#[derive(Default)]
+pub(crate) struct Presences {
+    members: Rounds<Channel, Result<BTreeMap<String, ClientInfo>, ErrorCode>>,
+    stats: Rounds<Channel, Result<PresenceStatsResult, ErrorCode>>,
+}
 
 /// The reply to a client's command.
 pub(crate) async fn answer(shard: &Rc<Shard>, look_up: LookUp) -> Reply {
@@ -22,13 +30,22 @@ pub(crate) async fn answer(shard: &Rc<Shard>, look_up: LookUp) -> Reply {
         channel,
         subject,
     } = look_up;
+    let in_channel = InChannel {
+        channel: channel.as_str().to_owned(),
+    };
     let reply = match subject {
-        Subject::Presence => presence(shard.fleet(), &channel)
-            .await
-            .map(|result| Reply::presence(id, result)),
-        Subject::PresenceStats => presence_stats(shard.fleet(), &channel)
-            .await
-            .map(|result| Reply::presence_stats(id, result)),
+        Subject::Presence => {
+            let fleet = shard.fleet().clone();
+            let ask = async move || presence(&fleet, &in_channel).await;
+            let result = shard.presences().members.answer(channel, ask).await;
+            result.map(|presence| Reply::presence(id, PresenceResult { presence }))
+        }
+        Subject::PresenceStats => {
+            let fleet = shard.fleet().clone();
+            let ask = async move || presence_stats(&fleet, &in_channel).await;
+            let result = shard.presences().stats.answer(channel, ask).await;
+            result.map(|stats| Reply::presence_stats(id, stats))
+        }
         Subject::History {
             retention,
             query,
@@ -62,24 +79,23 @@ async fn history(
     })
 }
 
-async fn presence(fleet: &Fleet, channel: &Channel) -> Result<PresenceResult, ErrorCode> {
-    let answers = ask(fleet, Question::Presence(in_channel(channel))).await?;
+async fn presence(
+    fleet: &Fleet,
+    channel: &InChannel,
+) -> Result<BTreeMap<String, ClientInfo>, ErrorCode> {
+    let answers = ask(fleet, Question::Presence(channel.clone())).await?;
     let members = answers.into_iter().flat_map(|answer| match answer {
         Answer::Members(members) => members.members,
         _ => Vec::new(),
     });
-    Ok(PresenceResult {
-        presence: members
-            .map(|info: ClientInfo| (info.client.clone(), info))
-            .collect(),
-    })
+    Ok(members.map(|info| (info.client.clone(), info)).collect())
 }
 
 async fn presence_stats(
     fleet: &Fleet,
-    channel: &Channel,
+    channel: &InChannel,
 ) -> Result<PresenceStatsResult, ErrorCode> {
-    let answers = ask(fleet, Question::PresenceStats(in_channel(channel))).await?;
+    let answers = ask(fleet, Question::PresenceStats(channel.clone())).await?;
     let counts = answers.into_iter().flat_map(|answer| match answer {
         Answer::Counts(counts) => counts.by_name,
         _ => Default::default(),
@@ -94,12 +110,6 @@ async fn presence_stats(
         num_clients: u32::try_from(clients).unwrap_or(u32::MAX),
         num_users: u32::try_from(users.len()).unwrap_or(u32::MAX),
     })
-}
-
-fn in_channel(channel: &Channel) -> InChannel {
-    InChannel {
-        channel: channel.as_str().to_owned(),
-    }
 }
 
 /// What the workers that answered have said. One that did not is most likely gone, and its clients with it: the client

@@ -21,6 +21,7 @@ use crate::capacity::Capacity;
 use crate::connection::Connection;
 use crate::fleet::Fleet;
 use crate::hub::Hub;
+use crate::look_up::Presences;
 use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
 use crate::session::Now;
@@ -61,6 +62,7 @@ pub(crate) struct Shard {
     hub: RefCell<Hub<Connection>>,
     wheel: RefCell<Wheel>,
     connections: RefCell<Slab<Rc<Connection>>>,
+    presences: Presences,
     users: RefCell<Users>,
     announcer: Announcer,
     /// Until the task that publishes them has started.
@@ -89,6 +91,7 @@ impl Shard {
             hub: RefCell::new(Hub::new()),
             wheel: RefCell::new(Wheel::new(Instant::now())),
             connections: RefCell::new(Slab::new()),
+            presences: Presences::default(),
             users: RefCell::default(),
             announcer,
             announcements: Cell::new(Some(announcements)),
@@ -118,6 +121,11 @@ impl Shard {
     /// All workers.
     pub(crate) fn fleet(&self) -> &Fleet {
         &self.fleet
+    }
+
+    /// What this shard's clients want to know of who is where.
+    pub(crate) fn presences(&self) -> &Presences {
+        &self.presences
     }
 
     pub(crate) fn metrics(&self) -> &ShardMetrics {
