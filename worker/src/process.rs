@@ -278,7 +278,13 @@ impl Worker {
                 capacity,
                 interval: self.config.announce_interval,
             },
-            fleet: Fleet::new(id.clone(), broker.clone(), mailboxes, revocations),
+            fleet: Fleet::new(
+                id.clone(),
+                broker.clone(),
+                mailboxes,
+                revocations,
+                self.metrics.fleet.clone(),
+            ),
             broker,
             lifecycle: lifecycle.clone(),
         }

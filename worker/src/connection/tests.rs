@@ -46,6 +46,7 @@ pub(crate) async fn shard() -> Rc<Shard> {
         allowed_origins: Vec::new(),
         capacity: Capacity::new(10),
     };
+    let metrics = Metrics::register(&registry).unwrap();
     Rc::new(Shard::new(
         Rc::new(Policy::new(&config, Revocations::default())),
         config.limits.clone(),
@@ -57,8 +58,9 @@ pub(crate) async fn shard() -> Rc<Shard> {
             ControlBroker::default(),
             Shards::new(0),
             Revocations::default(),
+            metrics.fleet.clone(),
         ),
-        ShardMetrics::new(Metrics::register(&registry).unwrap()),
+        ShardMetrics::new(metrics),
     ))
 }
 

@@ -44,6 +44,7 @@ pub(crate) use revoke::keep_in_step;
 pub(crate) use shards::{Errand, Load, Shards};
 
 use crate::control::ControlBroker;
+use crate::metrics::{Asked, FleetMetrics};
 use crate::revocation::Revocations as Keeper;
 use asks::{Asks, TooLarge};
 use message::{Content, Envelope};
@@ -72,6 +73,7 @@ struct Inner {
     serving: Arc<Semaphore>,
     shards: Shards,
     revocations: Keeper,
+    metrics: FleetMetrics,
     started: Instant,
 }
 
@@ -113,6 +115,7 @@ impl Fleet {
         broker: ControlBroker,
         shards: Shards,
         revocations: Keeper,
+        metrics: FleetMetrics,
     ) -> Self {
         Self(Arc::new(Inner {
             peers: Peers::new(id.clone()),
@@ -123,6 +126,7 @@ impl Fleet {
             serving: Arc::new(Semaphore::new(SERVED_MAX)),
             shards,
             revocations,
+            metrics,
             started: Instant::now(),
         }))
     }
@@ -200,6 +204,23 @@ impl Fleet {
         if workers.is_empty() {
             return Ok(Gathered::default());
         }
+        let began = Instant::now();
+        let gathered = self.gather(workers, question, deadline).await;
+        let result = match &gathered {
+            Ok(gathered) if gathered.silent.is_empty() => Asked::Complete,
+            Ok(_) => Asked::Partial,
+            Err(_) => Asked::Failed,
+        };
+        self.0.metrics.asked(result, began.elapsed());
+        gathered
+    }
+
+    async fn gather(
+        &self,
+        workers: Vec<String>,
+        question: &Question,
+        deadline: Instant,
+    ) -> Result<Gathered, AskError> {
         let broker = self.0.broker.get().ok_or(AskError::Disconnected)?;
         let ask = self.0.asks.open(workers.iter().cloned());
         let request = Request::from(question.clone());

@@ -11,6 +11,7 @@ use super::*;
 use crate::announce::Announcement;
 use crate::capacity::Capacity;
 use crate::control::Control;
+use crate::metrics::Metrics;
 use crate::revocation::{Credentials, Refusal, Revocations as Keeper, Subject};
 
 /// What a worker's one shard does with a question.
@@ -45,7 +46,14 @@ fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
         }
     });
     let revocations = Keeper::default();
-    let fleet = Fleet::new(id.to_owned(), broker.clone(), shards, revocations.clone());
+    let metrics = Metrics::register(&Registry::new()).unwrap();
+    let fleet = Fleet::new(
+        id.to_owned(),
+        broker.clone(),
+        shards,
+        revocations.clone(),
+        metrics.fleet,
+    );
     let lifecycle = Lifecycle::new();
     let control = Control {
         announcement: Announcement {

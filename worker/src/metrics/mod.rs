@@ -7,6 +7,7 @@
 mod api;
 mod connections;
 mod drain;
+mod fleet;
 mod messages;
 mod shard;
 
@@ -17,6 +18,7 @@ use prometheus::{Error, IntGaugeVec, Registry};
 pub(crate) use api::ApiCalls;
 pub(crate) use connections::{Connections, Rejected};
 pub(crate) use drain::Drain;
+pub(crate) use fleet::{Asked, FleetMetrics};
 pub(crate) use messages::{Dropped, Messages, SentType};
 pub(crate) use shard::ShardMetrics;
 
@@ -27,6 +29,7 @@ pub(crate) struct Metrics {
     pub(crate) messages: Messages,
     pub(crate) drain: Drain,
     pub(crate) api: ApiCalls,
+    pub(crate) fleet: FleetMetrics,
     state: IntGaugeVec,
 }
 
@@ -43,6 +46,7 @@ impl Metrics {
             messages: Messages::register(register)?,
             drain: Drain::register(register)?,
             api: ApiCalls::register(register)?,
+            fleet: FleetMetrics::register(register)?,
             state: register.gauges("flotilla_worker_state", help, &["state"])?,
         };
         metrics.phase(Phase::Starting);

@@ -15,6 +15,7 @@ use prost::Message as _;
 use super::super::Body;
 use super::*;
 use crate::fleet::Shards;
+use crate::metrics::Metrics;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
 const ROOM: u64 = 1;
@@ -48,7 +49,14 @@ impl Bench {
         let broker: ControlBroker = Arc::new(OnceLock::from(broker));
         let revocations = Revocations::default();
         let shards = Shards::new(0);
-        let fleet = Fleet::new("a".to_owned(), broker.clone(), shards, revocations.clone());
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let fleet = Fleet::new(
+            "a".to_owned(),
+            broker.clone(),
+            shards,
+            revocations.clone(),
+            metrics.fleet,
+        );
         fleet.asked();
         let methods = Methods {
             broker,
