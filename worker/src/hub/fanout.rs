@@ -13,6 +13,7 @@ use prost::Message as _;
 
 use super::forms::{Form, Forms};
 use super::recovery::place;
+use super::room::RingBytes;
 use super::slot::{Slot, State};
 use super::stream::{Continuity, Stream};
 use super::{Hub, Member, Mode, slot_of};
@@ -51,7 +52,8 @@ impl<M: Member> Hub<M> {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };
-        let follow = |stamp| slot.follow(stamp, &payload, now);
+        let rings = &self.ring_bytes;
+        let follow = |stamp| slot.follow(stamp, &payload, rings, now);
         match stamp.map_or(Continuity::Next, follow) {
             Continuity::Next => {}
             Continuity::Repeated => {
@@ -88,15 +90,22 @@ impl<M: Member> Hub<M> {
                 self.subscriptions += slot.settle(&mut self.settled, now);
             }
         }
+        self.bound_rings();
     }
 }
 
 impl<M: Member> Slot<M> {
     /// The one place that decides what a stream's message means for those who have followed it so far.
-    fn follow(&mut self, stamp: Stamp, payload: &[u8], now: Instant) -> Continuity {
+    fn follow(
+        &mut self,
+        stamp: Stamp,
+        payload: &[u8],
+        rings: &RingBytes,
+        now: Instant,
+    ) -> Continuity {
         match (&self.state, &mut self.stream) {
             (State::Opening { .. }, stream @ None) => {
-                *stream = Some(Box::new(Stream::seen(stamp, payload, now)));
+                *stream = Some(Box::new(Stream::seen(stamp, payload, rings, now)));
                 Continuity::Next
             }
             (State::Opening { .. }, Some(stream)) => {

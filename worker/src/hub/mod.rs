@@ -19,6 +19,7 @@ mod joining;
 mod mode;
 mod recovery;
 mod ring;
+mod room;
 mod slot;
 mod stream;
 mod upkeep;
@@ -31,6 +32,7 @@ use bytes::Bytes;
 use flotilla_shared::channel::Channel;
 
 use crate::wire::Wire;
+use room::RingBytes;
 use slot::{Entry, Slot, State};
 
 pub(crate) use fanout::Fanout;
@@ -70,6 +72,9 @@ pub(crate) struct Hub<M> {
     /// Slots to be looked at when this tick ends.
     dirty: Vec<u32>,
     settled: Vec<Settled<M>>,
+    ring_bytes: RingBytes,
+    /// Where making room for rings goes on.
+    ring_hand: usize,
     /// The last ticket that was given to a recovery.
     tickets: u32,
     subscriptions: usize,
@@ -90,6 +95,8 @@ impl<M: Member> Hub<M> {
             waiting: Vec::new(),
             dirty: Vec::new(),
             settled: Vec::new(),
+            ring_bytes: RingBytes::default(),
+            ring_hand: 0,
             tickets: 0,
             subscriptions: 0,
         }
@@ -204,7 +211,7 @@ impl<M: Member> Hub<M> {
             self.release(index);
             return opened;
         };
-        slot.begin(history, is_doubtful);
+        slot.begin(history, is_doubtful, &self.ring_bytes);
         for (member, subscribing) in joiners {
             self.tickets = self.tickets.wrapping_add(1);
             let ticket = self.tickets;

@@ -6,22 +6,33 @@
 //! It forgets what the broker forgets: what is beyond the channel's size or time to live, and what was removed. The time
 //! counts from the arrival here, so that a publication is gone from the broker first, by as long as it was on its way.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_shared::broker::{Retention, StoredPublication};
 
+use super::room::RingBytes;
+
 /// Most publications kept.
 const ENTRIES_MAX: usize = 64;
 
-/// Most payload bytes kept.
+/// Most bytes kept.
 const BYTES_MAX: usize = 64 * 1024;
+
+/// What a publication costs beyond its payload, roughly. The queue may be twice as large as what it holds.
+const ENTRY_OVERHEAD: usize = 2 * size_of::<Entry>();
 
 #[derive(Debug)]
 pub(super) struct Ring {
     entries: VecDeque<Entry>,
+    /// Payloads plus [`ENTRY_OVERHEAD`] each.
     bytes: usize,
+    /// The bytes of all rings of this shard, these included.
+    shard_bytes: RingBytes,
+    /// Whether it has answered since somebody looked.
+    was_used: Cell<bool>,
     /// Most publications that the channel keeps, as far as they fit here.
     size: usize,
     /// How long the channel keeps one.
@@ -40,10 +51,12 @@ struct Entry {
 
 impl Ring {
     /// Keeps what fits, until the channel's retention is known.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(shard_bytes: &RingBytes) -> Self {
         Self {
             entries: VecDeque::new(),
             bytes: 0,
+            shard_bytes: shard_bytes.clone(),
+            was_used: Cell::new(false),
             size: ENTRIES_MAX,
             ttl: Duration::MAX,
             removed: 0,
@@ -61,7 +74,7 @@ impl Ring {
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.entries = VecDeque::new();
-        self.bytes = 0;
+        self.shard_bytes.subtract(std::mem::take(&mut self.bytes));
     }
 
     /// Forgets everything, and begins with another life of the stream.
@@ -80,13 +93,15 @@ impl Ring {
 
     /// Adds what comes right behind the newest entry, and lets go of the oldest.
     pub(super) fn push(&mut self, before: u64, offset: u64, payload: &[u8], now: Instant) {
-        if payload.len() > BYTES_MAX {
+        let cost = cost(payload);
+        if cost > BYTES_MAX {
             return self.clear();
         }
         if offset <= self.removed {
             return;
         }
-        self.bytes += payload.len();
+        self.bytes += cost;
+        self.shard_bytes.add(cost);
         self.entries.push_back(Entry {
             before,
             came: now,
@@ -106,13 +121,21 @@ impl Ring {
     ) -> Option<impl Iterator<Item = &StoredPublication>> {
         let mut kept = self.kept(now).peekable();
         let reaches_back = kept.peek()?.before <= offset;
+        self.was_used.set(reaches_back || self.was_used.get());
         let publications = kept.map(|entry| &entry.publication);
         reaches_back
             .then(|| publications.skip_while(move |publication| publication.offset <= offset))
     }
 
     pub(super) fn newest(&self, now: Instant) -> Option<&StoredPublication> {
-        self.kept(now).last().map(|entry| &entry.publication)
+        let newest = self.kept(now).last()?;
+        self.was_used.set(true);
+        Some(&newest.publication)
+    }
+
+    /// Whether it has answered since this was asked last.
+    pub(super) fn was_used(&self) -> bool {
+        self.was_used.take()
     }
 
     /// What has not outlived its time.
@@ -133,9 +156,21 @@ impl Ring {
 
     fn drop_oldest(&mut self) {
         if let Some(oldest) = self.entries.pop_front() {
-            self.bytes -= oldest.publication.payload.len();
+            let cost = cost(&oldest.publication.payload);
+            self.bytes -= cost;
+            self.shard_bytes.subtract(cost);
         }
     }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.shard_bytes.subtract(self.bytes);
+    }
+}
+
+fn cost(payload: &[u8]) -> usize {
+    payload.len() + ENTRY_OVERHEAD
 }
 
 #[cfg(test)]
@@ -148,7 +183,7 @@ mod tests {
     }
 
     fn filled(offsets: &[(u64, u64)], now: Instant) -> Ring {
-        let mut ring = Ring::new();
+        let mut ring = Ring::new(&RingBytes::default());
         for (before, offset) in offsets {
             ring.push(*before, *offset, b"x", now);
         }
@@ -158,7 +193,7 @@ mod tests {
     #[test]
     fn it_gives_everything_behind_an_offset_or_nothing() {
         let now = Instant::now();
-        assert_eq!(offsets(&Ring::new(), 0, now), None);
+        assert_eq!(offsets(&filled(&[], now), 0, now), None);
         let ring = filled(&[(3, 5), (5, 6), (6, 9)], now);
         assert_eq!(offsets(&ring, 2, now), None);
         assert_eq!(offsets(&ring, 3, now).unwrap(), [5, 6, 9]);
@@ -169,20 +204,20 @@ mod tests {
     #[test]
     fn it_holds_so_many_publications_and_so_many_bytes() {
         let now = Instant::now();
-        let mut ring = Ring::new();
+        let mut ring = filled(&[], now);
         for offset in 1..=1000 {
             ring.push(offset - 1, offset, b"x", now);
         }
         let kept = offsets(&ring, 1000 - ENTRIES_MAX as u64, now).unwrap();
         assert_eq!(kept.len(), ENTRIES_MAX);
         assert_eq!(offsets(&ring, 999 - ENTRIES_MAX as u64, now), None);
-        let half = vec![0; BYTES_MAX / 2];
+        let half = vec![0; BYTES_MAX / 2 - ENTRY_OVERHEAD];
         for offset in 1001..=1003 {
             ring.push(offset - 1, offset, &half, now);
         }
         assert_eq!(offsets(&ring, 1001, now).unwrap(), [1002, 1003]);
         assert_eq!(offsets(&ring, 1000, now), None);
-        ring.push(1003, 1004, &vec![0; BYTES_MAX + 1], now);
+        ring.push(1003, 1004, &vec![0; BYTES_MAX], now);
         assert_eq!(
             ring.newest(now),
             None,

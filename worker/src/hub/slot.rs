@@ -10,6 +10,7 @@ use flotilla_shared::channel::Channel;
 
 use super::groups::Groups;
 use super::recovery::{Found, Phase, Recovering, publication_of};
+use super::room::RingBytes;
 use super::stream::Stream;
 use super::{Delivery, History, Joined, Member, Recovery, Settled, Subscribing};
 
@@ -73,13 +74,15 @@ impl<M> Slot<M> {
     }
 
     /// The broker confirmed the subscription; after that the channel's stream ended where `history` says, if it has one.
-    pub(super) fn begin(&mut self, history: Option<History>, is_doubtful: bool) {
+    pub(super) fn begin(&mut self, history: Option<History>, is_doubtful: bool, rings: &RingBytes) {
         self.state = State::Live;
         let Some(History { end, retention }) = history else {
             self.stream = None;
             return;
         };
-        let stream = self.stream.get_or_insert_with(|| Box::new(Stream::at(end)));
+        let stream = self
+            .stream
+            .get_or_insert_with(|| Box::new(Stream::at(end, rings)));
         let is_other_life = stream.position.epoch != end.epoch;
         stream.ends_at(end);
         stream.ring.retain(retention);

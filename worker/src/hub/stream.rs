@@ -8,6 +8,7 @@ use flotilla_shared::broker::{Stamp, StreamPosition};
 
 use super::recovery::Recovering;
 use super::ring::Ring;
+use super::room::RingBytes;
 
 #[derive(Debug)]
 pub(super) struct Stream<M> {
@@ -33,18 +34,18 @@ pub(super) enum Continuity {
 }
 
 impl<M> Stream<M> {
-    pub(super) fn at(position: StreamPosition) -> Self {
+    pub(super) fn at(position: StreamPosition, rings: &RingBytes) -> Self {
         Self {
             position,
-            ring: Ring::new(),
+            ring: Ring::new(rings),
             is_doubtful: false,
             recovering: Vec::new(),
         }
     }
 
     /// Begins with a message before the end of the stream is known.
-    pub(super) fn seen(stamp: Stamp, payload: &[u8], now: Instant) -> Self {
-        let mut stream = Self::at(stamp.position);
+    pub(super) fn seen(stamp: Stamp, payload: &[u8], rings: &RingBytes, now: Instant) -> Self {
+        let mut stream = Self::at(stamp.position, rings);
         stream.restart(stamp, payload, now);
         stream
     }
@@ -123,7 +124,7 @@ mod tests {
     #[test]
     fn every_message_continues_repeats_or_breaks_the_stream() {
         let check = |epoch, previous, offset, expected, after| {
-            let mut stream = Stream::<()>::at(position(1, 5));
+            let mut stream = Stream::<()>::at(position(1, 5), &RingBytes::default());
             let stamp = Stamp {
                 position: position(epoch, offset),
                 previous,

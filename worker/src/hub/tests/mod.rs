@@ -13,6 +13,7 @@ use super::*;
 mod delta;
 mod fanout;
 mod recovery;
+mod room;
 
 #[derive(Debug)]
 struct Listener {
