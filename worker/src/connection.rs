@@ -163,8 +163,7 @@ impl Connection {
                 Action::Reply(reply) => self.encode(&reply, frames),
                 Action::Ping(kind) => self.ping(kind, frames),
                 Action::Subscribe(channel, subscribing) => {
-                    if let Some(joined) = self.shard.join(&channel, self, *subscribing) {
-                        let result = Ok(joined);
+                    if let Some(result) = self.shard.join(&channel, self, *subscribing) {
                         self.step(Event::Subscribed { channel, result }, frames);
                     }
                 }

@@ -54,7 +54,6 @@ pub enum DeltaType {
 }
 
 /// The options of one namespace.
-#[expect(dead_code, reason = "presence, deltas and filters are not served yet")]
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NamespaceOptions {
     /// Clients may subscribe without a subscription token.

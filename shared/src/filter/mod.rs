@@ -23,6 +23,13 @@ pub const FILTER_DEPTH_MAX: usize = 16;
 /// Nodes of a filter. They bound what one publication costs for each filter of its channel.
 pub const FILTER_NODES_MAX: usize = 128;
 
+/// Bytes of a filter's keys and values, each counted with [`TEXT_OVERHEAD`] more. They bound its
+/// memory.
+pub const FILTER_TEXT_MAX: usize = 8 * 1024;
+
+/// About what a key or value takes beside its bytes.
+const TEXT_OVERHEAD: usize = 16;
+
 /// A checked tags filter.
 ///
 /// Two are equal if they are built alike, so that subscribers who want the same can be grouped.
@@ -40,6 +47,9 @@ pub enum FilterError {
     /// It has more than [`FILTER_NODES_MAX`] nodes.
     #[error("the filter has more than {FILTER_NODES_MAX} nodes")]
     TooManyNodes,
+    /// Its keys and values are longer than [`FILTER_TEXT_MAX`].
+    #[error("the keys and values of the filter take more than {FILTER_TEXT_MAX} bytes")]
+    TooLong,
     /// `op` is neither empty nor `and`, `or`, `not`.
     #[error("a node has an unknown operation")]
     UnknownOperation,
@@ -64,8 +74,17 @@ impl TagsFilter {
     /// # Errors
     /// [`FilterError`]
     pub fn new(filter: &FilterNode) -> Result<Self, FilterError> {
-        let mut nodes_left = FILTER_NODES_MAX;
-        Node::new(filter, FILTER_DEPTH_MAX, &mut nodes_left).map(Self)
+        let mut left = Budget {
+            nodes: FILTER_NODES_MAX,
+            text: FILTER_TEXT_MAX,
+        };
+        Node::new(filter, FILTER_DEPTH_MAX, &mut left).map(Self)
+    }
+
+    /// How many nodes it takes to apply it, at most.
+    #[must_use]
+    pub fn nodes(&self) -> usize {
+        self.0.count()
     }
 
     /// Whether a publication with these tags is wanted.
@@ -76,6 +95,26 @@ impl TagsFilter {
     #[must_use]
     pub fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
         self.0.matches(tags)
+    }
+}
+
+/// What a filter that is being checked may still have.
+struct Budget {
+    nodes: usize,
+    text: usize,
+}
+
+impl Budget {
+    fn take_node(&mut self) -> Result<(), FilterError> {
+        let left = self.nodes.checked_sub(1);
+        self.nodes = left.ok_or(FilterError::TooManyNodes)?;
+        Ok(())
+    }
+
+    fn take_text(&mut self, text: &str) -> Result<(), FilterError> {
+        let left = self.text.checked_sub(text.len() + TEXT_OVERHEAD);
+        self.text = left.ok_or(FilterError::TooLong)?;
+        Ok(())
     }
 }
 
@@ -100,14 +139,13 @@ enum Condition {
 }
 
 impl Node {
-    fn new(
-        filter: &FilterNode,
-        depth_left: usize,
-        nodes_left: &mut usize,
-    ) -> Result<Self, FilterError> {
+    fn new(filter: &FilterNode, depth_left: usize, left: &mut Budget) -> Result<Self, FilterError> {
         let depth_left = depth_left.checked_sub(1).ok_or(FilterError::TooDeep)?;
-        *nodes_left = nodes_left.checked_sub(1).ok_or(FilterError::TooManyNodes)?;
-        let mut operand = |node| Self::new(node, depth_left, nodes_left);
+        left.take_node()?;
+        if filter.op.is_empty() {
+            return Self::leaf(filter, left);
+        }
+        let mut operand = |node| Self::new(node, depth_left, left);
         let mut operands = || {
             if filter.nodes.is_empty() {
                 return Err(FilterError::Operands);
@@ -115,7 +153,6 @@ impl Node {
             filter.nodes.iter().map(&mut operand).collect()
         };
         let condition = match filter.op.as_str() {
-            "" => return Self::leaf(filter),
             "and" => Condition::All(operands()?),
             "or" => Condition::Any(operands()?),
             "not" => {
@@ -136,7 +173,10 @@ impl Node {
         })
     }
 
-    fn leaf(filter: &FilterNode) -> Result<Self, FilterError> {
+    fn leaf(filter: &FilterNode, left: &mut Budget) -> Result<Self, FilterError> {
+        for text in [&filter.key, &filter.val].into_iter().chain(&filter.vals) {
+            left.take_text(text)?;
+        }
         let (negated, comparison) = Comparison::new(filter)?;
         if filter.key.is_empty() && comparison != Comparison::Exists {
             return Err(FilterError::Key);
@@ -146,6 +186,14 @@ impl Node {
             negated,
             condition: Condition::Tag { key, comparison },
         })
+    }
+
+    fn count(&self) -> usize {
+        let operands = match &self.condition {
+            Condition::All(nodes) | Condition::Any(nodes) => &**nodes,
+            Condition::Tag { .. } => &[],
+        };
+        1 + operands.iter().map(Self::count).sum::<usize>()
     }
 
     fn matches(&self, tags: &BTreeMap<String, String>) -> bool {

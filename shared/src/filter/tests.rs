@@ -200,6 +200,33 @@ fn a_filter_has_a_bounded_number_of_nodes() {
     assert_eq!(TagsFilter::new(&op("or", [half.clone(), half])), too_many);
 }
 
+#[test]
+fn the_text_of_a_filter_is_bounded_however_it_is_cut() {
+    let long = "x".repeat(FILTER_TEXT_MAX - 3 * TEXT_OVERHEAD - 1);
+    // An empty value counts, too, since it takes memory.
+    assert!(TagsFilter::new(&leaf("a", "in", &[&long])).is_ok());
+    for too_long in [
+        leaf("a", "in", &[&format!("{long}x")]),
+        leaf("aa", "in", &[&long]),
+        leaf("a", "eq", &[&"x".repeat(FILTER_TEXT_MAX)]),
+        leaf("a", "in", &vec!["x"; FILTER_TEXT_MAX / TEXT_OVERHEAD]),
+        op("and", [leaf("a", "in", &[&long]), leaf("a", "ex", &[])]),
+    ] {
+        assert_eq!(TagsFilter::new(&too_long), Err(FilterError::TooLong));
+    }
+}
+
+#[test]
+fn a_filter_says_how_many_nodes_it_takes_to_apply_it() {
+    let one = || leaf("a", "ex", &[]);
+    let filter = op(
+        "not",
+        [op("and", [one(), op("or", [one(), op("not", [one()])])])],
+    );
+    assert_eq!(TagsFilter::new(&one()).unwrap().nodes(), 1);
+    assert_eq!(TagsFilter::new(&filter).unwrap().nodes(), 5);
+}
+
 /// The decoders have bounds of their own, far above ours. What passes them must not be too deep for
 /// the stack here.
 #[test]

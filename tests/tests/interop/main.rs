@@ -1,9 +1,10 @@
 //! Client libraries that nobody here wrote connect through the gateway, unchanged.
 //!
-//! Every test runs the same story with two users on two workers: connect, subscribe, publish both
+//! Most tests run the same story with two users on two workers: connect, subscribe, publish both
 //! ways, unsubscribe, be refused, renew a token, and come back when a worker was killed.
 
 mod back_end;
+mod delta;
 mod fossil;
 mod rust_sdk;
 mod scripts;

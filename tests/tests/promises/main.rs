@@ -7,6 +7,7 @@ mod config;
 mod delivery;
 mod delta;
 mod drain;
+mod filter;
 mod forged_passport;
 mod hostile_frames;
 mod http;

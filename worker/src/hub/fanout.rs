@@ -140,6 +140,9 @@ impl<M: Member> Slot<M> {
             if let Some(stamp) = stamp {
                 place(publication, stamp.position);
             }
+            if let Some(filters) = &mut self.filters {
+                filters.apply(&publication.tags);
+            }
             payload = Some(publication.data.clone());
         } else if push.join.is_none() && push.leave.is_none() {
             fanout.malformed += 1;
@@ -152,14 +155,16 @@ impl<M: Member> Slot<M> {
         let mut recipients = 0;
         let mut forms = Forms::new(reply, delta, scratch);
         for group in self.groups.iter_mut() {
-            if payload.is_none() && !group.delivery.join_leave {
-                continue;
-            }
-            recipients += group.len();
-            let form = match group.delivery.mode {
-                Mode::Delta if payload.is_some() => forms.in_chain(group.wire, group.has_base),
-                Mode::Delta | Mode::Full => Form::Plain,
+            let delivery = &group.delivery;
+            let form = match &delivery.mode {
+                _ if payload.is_none() && delivery.join_leave => Form::Plain,
+                _ if payload.is_none() => continue,
+                Mode::Full => Form::Plain,
+                Mode::Delta => forms.in_chain(group.wire, group.has_base),
+                Mode::Filtered(filter) if filter.is_passed() => Form::Plain,
+                Mode::Filtered(_) => continue,
             };
+            recipients += group.len();
             let Some(message) = forms.encode(group.wire, form) else {
                 group.inexpressible();
                 continue;

@@ -51,6 +51,8 @@ pub(crate) enum Join {
     Open(u64),
     /// Waiting for the channel's history.
     Fetch(Fetch),
+    /// Not a member: the channel has as many tags filters as it may have.
+    Refused,
 }
 
 /// Asks the shard to read the channel's history and to report to [`super::Hub::fetched`].

@@ -13,6 +13,7 @@
 //! a gap. No state is kept per member.
 
 mod fanout;
+mod filters;
 mod forms;
 mod groups;
 mod joining;
@@ -134,7 +135,7 @@ impl<M: Member> Hub<M> {
         &mut self,
         channel: &Channel,
         member: &Rc<M>,
-        subscribing: Subscribing,
+        mut subscribing: Subscribing,
         now: Instant,
     ) -> Join {
         let Some(&index) = self.names.get(channel) else {
@@ -143,6 +144,9 @@ impl<M: Member> Hub<M> {
         let Some(slot) = self.slots.get_mut(index as usize) else {
             return Join::Waiting;
         };
+        if slot.unify(&mut subscribing.delivery.mode).is_err() {
+            return Join::Refused;
+        }
         if let State::Opening { joiners, .. } = &mut slot.state {
             joiners.push((member.clone(), subscribing));
             return Join::Waiting;
@@ -164,7 +168,7 @@ impl<M: Member> Hub<M> {
         }
     }
 
-    fn open(&mut self, channel: &Channel, member: &Rc<M>, subscribing: Subscribing) -> u64 {
+    fn open(&mut self, channel: &Channel, member: &Rc<M>, mut subscribing: Subscribing) -> u64 {
         let index = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::free(0));
             (self.slots.len() - 1) as u32
@@ -175,6 +179,8 @@ impl<M: Member> Hub<M> {
         };
         slot.channel = Some(channel.clone());
         slot.generation = slot.generation.wrapping_add(1);
+        // The first filter of a channel is never too much.
+        let _ = slot.unify(&mut subscribing.delivery.mode);
         slot.state = State::Opening {
             joiners: vec![(member.clone(), subscribing)],
             is_doubtful: false,

@@ -3,10 +3,14 @@
 //! Owns: what a publication's payload looks like to whom. Who has which publication to make a delta against is known
 //! elsewhere.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use flotilla_shared::delta::fossil_delta;
 use flotilla_shared::protocol::types::Publication;
 use flotilla_shared::protocol::{Format, is_json};
+
+use super::filters::Filter;
 
 /// What a member takes of a channel's publications.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub(crate) enum Mode {
     Full,
     /// All of them; those marked for it may come as a delta against the one before.
     Delta,
+    /// Those that pass a filter, whole.
+    Filtered(Rc<Filter>),
 }
 
 impl Mode {
@@ -26,15 +32,16 @@ impl Mode {
         publications: &mut Vec<Publication>,
         format: Format,
     ) -> Option<Bytes> {
-        match self {
-            Self::Full => {
-                for publication in publications {
-                    publication.delta = false;
-                }
-                None
-            }
-            Self::Delta => chain(publications, format),
+        if let Self::Filtered(filter) = self {
+            publications.retain(|publication| filter.matches(&publication.tags));
         }
+        if *self == Self::Delta {
+            return chain(publications, format);
+        }
+        for publication in publications {
+            publication.delta = false;
+        }
+        None
     }
 }
 

@@ -8,11 +8,12 @@ use std::time::Instant;
 use flotilla_shared::broker::{HistoryQuery, StreamPosition};
 use flotilla_shared::channel::Channel;
 
+use super::filters::{Filters, TooMany};
 use super::groups::Groups;
 use super::recovery::{Found, Phase, Recovering, publication_of};
 use super::room::RingBytes;
 use super::stream::Stream;
-use super::{Delivery, History, Joined, Member, Recovery, Settled, Subscribing};
+use super::{Delivery, History, Joined, Member, Mode, Recovery, Settled, Subscribing};
 
 #[derive(Debug)]
 pub(super) struct Slot<M> {
@@ -22,6 +23,8 @@ pub(super) struct Slot<M> {
     pub(super) is_dirty: bool,
     pub(super) state: State<M>,
     pub(super) groups: Groups<M>,
+    /// Of those who are in or on the way in. Boxed, since most channels have none.
+    pub(super) filters: Option<Box<Filters>>,
     /// Of a channel with history; while it opens, what has arrived of it so far. Boxed, since most channels have none.
     pub(super) stream: Option<Box<Stream<M>>>,
 }
@@ -55,6 +58,7 @@ impl<M> Slot<M> {
             is_dirty: false,
             state: State::Free,
             groups: Groups::new(),
+            filters: None,
             stream: None,
         }
     }
@@ -63,6 +67,14 @@ impl<M> Slot<M> {
     pub(super) fn is_empty(&self) -> bool {
         let recovering = self.stream.as_ref().map(|stream| &stream.recovering);
         self.groups.is_empty() && recovering.is_none_or(Vec::is_empty)
+    }
+
+    /// Sees to it that a filter is shared with those who want the same.
+    pub(super) fn unify(&mut self, mode: &mut Mode) -> Result<(), TooMany> {
+        match mode {
+            Mode::Filtered(filter) => self.filters.get_or_insert_default().unify(filter),
+            Mode::Full | Mode::Delta => Ok(()),
+        }
     }
 
     /// Has the end of the tick look at it.

@@ -120,7 +120,7 @@ impl Session {
         }));
         for (channel, grant) in channels {
             let recovery = request.subs.get(channel.as_str());
-            self.begin_with(channel, grant, recovery, now, actions);
+            self.begin_with(channel, grant, recovery, now, actions)?;
         }
         self.connect_if_complete(now, actions);
         Ok(())

@@ -67,8 +67,8 @@ impl Session {
         }
     }
 
-    /// Opens one of the channels to begin with. `recovery` is what the client says of its position from before, and of the
-    /// form in which it takes publications.
+    /// Opens one of the channels to begin with. `recovery` is what the client says of its position from before, and of
+    /// what it takes.
     pub(super) fn begin_with(
         &mut self,
         channel: Channel,
@@ -76,7 +76,7 @@ impl Session {
         recovery: Option<&SubscribeRequest>,
         now: Now,
         actions: &mut Actions,
-    ) {
+    ) -> Result<(), Refused> {
         let request = recovery.map_or_else(SubscribeRequest::default, |from| SubscribeRequest {
             recover: from.recover,
             epoch: from.epoch.clone(),
@@ -89,10 +89,13 @@ impl Session {
             info: grant.info,
             data: grant.data,
             overrides: grant.overrides,
-            mode: asked.map_or(Mode::Full, |(request, options)| mode_of(request, options)),
+            mode: asked.map_or(Ok(Mode::Full), |(request, options)| {
+                mode_of(request, options)
+            })?,
             ..Grant::default()
         };
         self.open(Answer::Connect, channel, grant, &request, now, actions);
+        Ok(())
     }
 
     /// The application subscribes the client while it is connected.

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use flotilla_shared::auth::{Overrides, TokenError};
 use flotilla_shared::channel::{Channel, ChannelError};
+use flotilla_shared::filter::TagsFilter;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use flotilla_shared::protocol::types::{
     Join, Push, Reply, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
@@ -70,11 +71,7 @@ impl Session {
         } else {
             self.grant_by_token(&channel, &request.token, now)?
         };
-        if request.tf.is_some() {
-            // No namespace lets clients filter by tags yet.
-            return Err(ErrorCode::BadRequest.into());
-        }
-        let mode = mode_of(request, options);
+        let mode = mode_of(request, options)?;
         Ok((channel, Grant { mode, ..grant }))
     }
 
@@ -381,13 +378,25 @@ impl Session {
     }
 }
 
-/// In what form the client gets publications: as it asks, where the namespace lets it.
-pub(super) fn mode_of(request: &SubscribeRequest, options: &NamespaceOptions) -> Mode {
-    if options.allow_delta_fossil && request.delta == DELTA_FOSSIL {
-        Mode::Delta
-    } else {
-        Mode::Full
+/// In what form the client gets publications: as it asks, where the namespace lets it. Deltas that are not to be had are
+/// silently off; a filter that cannot be applied is not, since the client would get what it does not want.
+pub(super) fn mode_of(
+    request: &SubscribeRequest,
+    options: &NamespaceOptions,
+) -> Result<Mode, ErrorCode> {
+    if let Some(filter) = &request.tf {
+        let filter = TagsFilter::new(filter).ok();
+        let filter = filter.filter(|_| options.allow_tags_filter);
+        // Everything comes whole then: what was the last one differs from client to client.
+        return filter.map(Mode::filtered).ok_or(ErrorCode::BadRequest);
     }
+    Ok(
+        if options.allow_delta_fossil && request.delta == DELTA_FOSSIL {
+            Mode::Delta
+        } else {
+            Mode::Full
+        },
+    )
 }
 
 /// The push that tells of a subscription, and what was missed, each by itself: the push has no room for it.

@@ -246,6 +246,7 @@ fn describe(action: Action) -> String {
             let mode = match subscribing.delivery.mode {
                 Mode::Full => "",
                 Mode::Delta => " as deltas",
+                Mode::Filtered(_) => " by a filter",
             };
             format!("subscribe {channel}{joins}{mode}{recover}")
         }

@@ -17,19 +17,21 @@ use crate::metrics::Dropped;
 use crate::session::Event;
 
 impl Shard {
-    /// Makes `member` a member of `channel`. `None`: it will be notified, since the broker has to be asked first.
+    /// Makes `member` a member of `channel`, or says why not. `None`: it will be notified, since the broker has to be
+    /// asked first.
     pub(crate) fn join(
         self: &Rc<Self>,
         channel: &Channel,
         member: &Rc<Connection>,
         subscribing: Subscribing,
-    ) -> Option<Joined> {
+    ) -> Option<Result<Joined, ErrorCode>> {
         let join = self
             .hub
             .borrow_mut()
             .join(channel, member, subscribing, Instant::now());
         match join {
-            Join::Joined(joined) => return Some(joined),
+            Join::Joined(joined) => return Some(Ok(joined)),
+            Join::Refused => return Some(Err(ErrorCode::LimitExceeded)),
             Join::Waiting => {}
             Join::Open(token) => {
                 tokio::task::spawn_local(self.clone().open(channel.clone(), token));

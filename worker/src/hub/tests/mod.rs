@@ -12,6 +12,7 @@ use super::*;
 
 mod delta;
 mod fanout;
+mod filter;
 mod recovery;
 mod room;
 

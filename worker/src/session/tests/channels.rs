@@ -1,7 +1,7 @@
 //! Channels with more than live publications: history, recovery, presence, joins and leaves.
 
 use flotilla_shared::protocol::types::{
-    PresenceRequest, PresenceStatsRequest, Publication, StreamPosition as Since,
+    FilterNode, PresenceRequest, PresenceStatsRequest, Publication, StreamPosition as Since,
 };
 
 use super::*;
@@ -289,6 +289,56 @@ fn deltas_are_granted_where_asked_for_and_allowed() {
         assert_eq!(asked, format!("subscribe {channel}"));
         assert_eq!(told, r#"{"id":2,"subscribe":{}}"#);
     }
+}
+
+fn filter(cmp: &str) -> Option<Box<FilterNode>> {
+    Some(Box::new(FilterNode {
+        key: "tag".into(),
+        cmp: cmp.into(),
+        val: "1".into(),
+        ..FilterNode::default()
+    }))
+}
+
+#[test]
+fn a_filter_is_taken_as_it_is_or_refused() {
+    let mut bench = Bench::connected();
+    let asked = subscribe(&mut bench, |request| {
+        request.channel = "kept:a".into();
+        request.tf = filter("eq");
+        request.delta = "fossil".into();
+    });
+    assert_eq!(asked, ["subscribe kept:a by a filter"]);
+    // With a filter there are no deltas.
+    let told = bench.subscribed_at_seven("kept:a", None);
+    assert_eq!(told[0], r#"{"id":2,"subscribe":{}}"#);
+    for (channel, cmp) in [("kept:b", "like"), ("plain", "eq")] {
+        let told = subscribe(&mut bench, |request| {
+            request.channel = channel.into();
+            request.tf = filter(cmp);
+        });
+        assert_eq!(
+            told,
+            [r#"{"id":2,"error":{"code":107,"message":"bad request"}}"#]
+        );
+    }
+}
+
+#[test]
+fn where_a_channel_has_too_many_filters_the_client_is_told() {
+    let mut bench = Bench::connected();
+    subscribe(&mut bench, |request| {
+        request.channel = "kept:a".into();
+        request.tf = filter("eq");
+    });
+    let told = bench.event(Event::Subscribed {
+        channel: Channel::parse("kept:a", 255).unwrap(),
+        result: Err(ErrorCode::LimitExceeded),
+    });
+    assert_eq!(
+        told,
+        [r#"{"id":2,"error":{"code":106,"message":"limit exceeded"}}"#]
+    );
 }
 
 #[test]

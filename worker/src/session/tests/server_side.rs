@@ -1,7 +1,7 @@
 //! Subscriptions that the server decides, and what else the application can want of a client.
 
 use flotilla_shared::auth::ChannelGrant;
-use flotilla_shared::protocol::types::Publication;
+use flotilla_shared::protocol::types::{FilterNode, Publication};
 
 use super::*;
 
@@ -296,4 +296,31 @@ fn a_client_may_ask_for_deltas_of_what_it_begins_with() {
         told[0].contains(r#""subs":{"kept:a":{"delta":true},"kept:b":{},"news":{}}"#),
         "{told:?}"
     );
+}
+
+#[test]
+fn a_filter_that_cannot_be_applied_to_what_a_client_begins_with_is_refused() {
+    let begin = |channel: &str, cmp: &str| {
+        let filtered = SubscribeRequest {
+            tf: Some(Box::new(FilterNode {
+                key: "tag".into(),
+                cmp: cmp.into(),
+                val: "1".into(),
+                ..FilterNode::default()
+            })),
+            ..SubscribeRequest::default()
+        };
+        let mut bench = Bench::new();
+        connect(&mut bench, |request| {
+            request.token = token(json!({"sub": "42", "channels": [channel]}));
+            request.subs = [(channel.to_owned(), filtered)].into();
+        })
+    };
+    assert_eq!(begin("kept:a", "eq"), ["subscribe kept:a by a filter"]);
+    for (channel, cmp) in [("kept:a", "like"), ("news", "eq")] {
+        assert_eq!(
+            begin(channel, cmp),
+            [r#"{"id":1,"error":{"code":107,"message":"bad request"}}"#]
+        );
+    }
 }
