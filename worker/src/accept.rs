@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::capacity::Permit;
 use crate::closing::Ending;
 use crate::connection::Connection;
+use crate::echo::echo;
 use crate::metrics::Rejected;
 use crate::outbox::Outbox;
 use crate::session::{Pings, Session};
@@ -76,6 +77,12 @@ async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached,
         )),
     };
     match answered.and_then(room) {
+        Ok((accepted, permit)) if shard.admission().echoes => {
+            let limit = shard.limits().message_max_bytes;
+            let outbox = answered_outbox(socket, &shard, accepted.response);
+            tokio::task::spawn_local(echo(outbox, accepted.rest, limit, permit));
+            None
+        }
         Ok((accepted, permit)) => Some(attach(socket, &shard, accepted, permit)),
         Err(answer) => {
             counts.rejected(answer.reason);
@@ -107,8 +114,7 @@ fn attach(
         accepted.pings,
         shard.now(),
     );
-    let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
-    outbox.push(&Bytes::from(accepted.response));
+    let outbox = answered_outbox(socket, shard, accepted.response);
     let wire = Wire::WebSocket(accepted.format);
     let (id, connection) =
         shard.attach(|id| Connection::new(id, wire, shard.clone(), outbox, session));
@@ -122,6 +128,13 @@ fn attach(
         _permit: permit,
     };
     (attached, accepted.rest)
+}
+
+/// The outbox of an accepted socket, which has been told so.
+fn answered_outbox(socket: TcpStream, shard: &Shard, response: Vec<u8>) -> Outbox {
+    let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
+    outbox.push(&Bytes::from(response));
+    outbox
 }
 
 /// A connection's place in the shard. Dropping it, also by a panic, leaves nothing behind.

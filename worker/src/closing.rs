@@ -6,12 +6,12 @@ use std::net::Shutdown;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use flotilla_shared::protocol::codes::DisconnectCode;
-use flotilla_shared::websocket::close_frame;
 use socket2::SockRef;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 
-use crate::connection::Connection;
-use crate::outbox::Fate;
+use crate::outbox::{Fate, Outbox};
 
 /// How long a client may take to read its Close and to end its side.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -75,6 +75,20 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
+    /// What the library's error means, given what has become of the outbox.
+    pub(crate) fn of(error: &Error, outbox: Fate) -> Self {
+        match error {
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => Self::TooBig,
+            // The library's name for a socket that ended without a Close, which breaks no rule.
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => Self::Gone,
+            Error::Protocol(_) => Self::Violation,
+            Error::Utf8(_) => Self::NotText,
+            // The library's own frames find no room in an outbox that has overflowed.
+            _ if outbox == Fate::Overflowed => Self::Slow,
+            _ => Self::Gone,
+        }
+    }
+
     /// Code and reason of the Close frame that is sent; `None` where the client said its own or cannot read one. A
     /// reason is never empty: a client may take a code without one for something else.
     pub(crate) fn close(&self) -> Option<(u16, &str)> {
@@ -94,18 +108,21 @@ impl Ending {
     }
 }
 
-/// Says why, lets the client read it, and waits for the client's end, all within [`CLOSE_TIMEOUT`].
+/// Says why, as `goodbye` puts it, lets the client read it, and waits for the client's end, all within [`CLOSE_TIMEOUT`].
 ///
 /// What the client still sends is read and thrown away: a socket that is closed with unread input is reset, and the
 /// reset would overtake the Close.
-pub(crate) async fn close(connection: &Connection, ending: &Ending) {
-    let outbox = connection.outbox();
+pub(crate) async fn close(
+    outbox: &Outbox,
+    ending: &Ending,
+    goodbye: impl FnOnce(u16, &str) -> Bytes,
+) {
     if *ending == Ending::Gone {
         return;
     }
     if let Some((code, reason)) = ending.close() {
         outbox.close_with(
-            close_frame(code, reason),
+            goodbye(code, reason),
             matches!(ending, Ending::Slow | Ending::Stalled),
         );
     }

@@ -16,9 +16,9 @@ use bytes::{Bytes, BytesMut};
 use flotilla_shared::protocol::codes::DisconnectCode;
 use flotilla_shared::protocol::types::{Command, Reply};
 use flotilla_shared::protocol::{DecodeError, Messages, commands};
-use flotilla_shared::websocket::{Opcode, append_frame};
+use flotilla_shared::websocket::{Opcode, append_frame, close_frame};
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::error::{CapacityError, Error as WsError, ProtocolError};
+use tokio_tungstenite::tungstenite::error::Error as WsError;
 
 use crate::closing::{Ending, close};
 use crate::hub::Member;
@@ -235,10 +235,10 @@ impl Connection {
         self.shard.leave_all(self);
         reader.flush().await;
         drop(reader);
-        Box::pin(close(self, &ending)).await;
+        Box::pin(close(&self.outbox, &ending, close_frame)).await;
     }
 
-    async fn read(self: &Rc<Self>, reader: &mut Reader) -> Ending {
+    async fn read(self: &Rc<Self>, reader: &mut Reader<Self>) -> Ending {
         loop {
             if let Some(ending) = self.ending.get() {
                 return ending.clone();
@@ -281,18 +281,8 @@ impl Connection {
             }
             Some(Ok(Message::Pong(_))) => self.notify(self.pong(Pings::Transport)),
             Some(Ok(Message::Ping(_) | Message::Frame(_))) => {}
-            Some(Err(WsError::Capacity(CapacityError::MessageTooLong { .. }))) => {
-                return Some(Ending::TooBig);
-            }
-            // The library's name for a socket that ended without a Close, which breaks no rule.
-            Some(Err(WsError::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => {
-                return Some(Ending::Gone);
-            }
-            Some(Err(WsError::Protocol(_))) => return Some(Ending::Violation),
-            Some(Err(WsError::Utf8(_))) => return Some(Ending::NotText),
-            // The library's own frames find no room in an outbox that has overflowed.
-            Some(Err(_)) if self.outbox.fate() == Fate::Overflowed => return Some(Ending::Slow),
-            Some(Err(_)) | None => return Some(Ending::Gone),
+            Some(Err(error)) => return Some(Ending::of(&error, self.outbox.fate())),
+            None => return Some(Ending::Gone),
         }
         None
     }
@@ -382,6 +372,12 @@ impl Connection {
             self.shard.metrics().ping_answered(pinged.elapsed());
         }
         Event::Pong(kind)
+    }
+}
+
+impl AsRef<Outbox> for Connection {
+    fn as_ref(&self) -> &Outbox {
+        &self.outbox
     }
 }
 

@@ -18,6 +18,7 @@ pub mod config;
 mod connection;
 mod control;
 mod drain;
+mod echo;
 mod fleet;
 mod glob;
 mod hub;

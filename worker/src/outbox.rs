@@ -227,5 +227,11 @@ impl Outbox {
     }
 }
 
+impl AsRef<Outbox> for Outbox {
+    fn as_ref(&self) -> &Outbox {
+        self
+    }
+}
+
 #[cfg(test)]
 mod tests;

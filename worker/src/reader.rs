@@ -1,7 +1,7 @@
 //! What a client sends, message by message: the WebSocket library at work on the connection's socket.
 //!
-//! Owns: the library's stream and the memory it keeps. Reading takes bytes from the connection's socket. Writing puts the
-//! library's frames (pongs, close echoes) into the connection's outbox, the same queue that fan-out uses. The library
+//! Owns: the library's stream and the memory it keeps. Reading takes bytes from the socket of the owner's outbox. Writing
+//! puts the library's frames (pongs, close echoes) into that outbox, the same queue that fan-out uses. The library
 //! always hands over whole frames, and the outbox always takes or refuses a whole push, so the two interleave only at
 //! frame boundaries.
 
@@ -17,8 +17,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::connection::Connection;
-use crate::outbox::Pushed;
+use crate::outbox::{Outbox, Pushed};
 
 /// What one read takes at most. The library keeps a buffer of this size per connection and clears it before each
 /// read, so it has to be small; command traffic is.
@@ -28,24 +27,20 @@ const READ_BUFFER_BYTES: usize = 512;
 /// replaced by a fresh one, which costs nothing else, so that a client cannot pin the memory of its largest message.
 const LARGE_MESSAGE_BYTES: usize = 4 * 1024;
 
-/// See the module's documentation.
-pub(crate) struct Reader {
-    socket: WebSocketStream<ConnectionIo>,
+/// See the module's documentation. `T` is whose socket it is.
+pub(crate) struct Reader<T: AsRef<Outbox>> {
+    socket: WebSocketStream<OutboxIo<T>>,
     /// Bytes of the frames that the messages returned so far came in, at least: a fragmented message, or a length that is
     /// not encoded in the shortest way, makes it less than the library has consumed.
     accounted: u64,
     message_max_bytes: usize,
 }
 
-impl Reader {
-    /// Reads from `connection`, beginning with `rest`, which was read behind the upgrade's head.
-    pub(crate) async fn new(
-        connection: Rc<Connection>,
-        rest: Vec<u8>,
-        message_max_bytes: usize,
-    ) -> Self {
-        let io = ConnectionIo {
-            connection,
+impl<T: AsRef<Outbox>> Reader<T> {
+    /// Reads from the socket of `owner`, beginning with `rest`, which was read behind the upgrade's head.
+    pub(crate) async fn new(owner: Rc<T>, rest: Vec<u8>, message_max_bytes: usize) -> Self {
+        let io = OutboxIo {
+            owner,
             handed: rest.len() as u64,
         };
         let config = config(message_max_bytes);
@@ -66,10 +61,10 @@ impl Reader {
             self.accounted += payload as u64 + masked_header_bytes(payload);
             // Nothing is left in the library exactly when it has consumed what it was handed.
             if payload >= LARGE_MESSAGE_BYTES && self.accounted == self.socket.get_ref().handed {
-                let connection = self.socket.get_ref().connection.clone();
+                let owner = self.socket.get_ref().owner.clone();
                 // It never waits, and it must not: the message would be lost if this future were dropped meanwhile.
                 if let Some(fresh) =
-                    Self::new(connection, Vec::new(), self.message_max_bytes).now_or_never()
+                    Self::new(owner, Vec::new(), self.message_max_bytes).now_or_never()
                 {
                     *self = fresh;
                 }
@@ -104,20 +99,26 @@ fn config(message_max_bytes: usize) -> WebSocketConfig {
 }
 
 /// The stream that the library sees.
-struct ConnectionIo {
-    connection: Rc<Connection>,
+struct OutboxIo<T> {
+    owner: Rc<T>,
     /// Bytes handed to the library.
     handed: u64,
 }
 
-impl AsyncRead for ConnectionIo {
+impl<T: AsRef<Outbox>> OutboxIo<T> {
+    fn outbox(&self) -> &Outbox {
+        T::as_ref(&self.owner)
+    }
+}
+
+impl<T: AsRef<Outbox>> AsyncRead for OutboxIo<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let socket = self.connection.outbox().socket();
+            let socket = self.outbox().socket();
             ready!(socket.poll_read_ready(cx))?;
             match socket.try_read(buf.initialize_unfilled()) {
                 Ok(read) => {
@@ -132,13 +133,13 @@ impl AsyncRead for ConnectionIo {
     }
 }
 
-impl AsyncWrite for ConnectionIo {
+impl<T: AsRef<Outbox>> AsyncWrite for OutboxIo<T> {
     fn poll_write(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.connection.outbox().push(&Bytes::copy_from_slice(buf)) {
+        match self.outbox().push(&Bytes::copy_from_slice(buf)) {
             Pushed::Written | Pushed::Queued => Poll::Ready(Ok(buf.len())),
             Pushed::Refused => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
         }

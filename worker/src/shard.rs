@@ -48,6 +48,8 @@ pub(crate) struct Admission {
     pub(crate) passport_required: bool,
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) capacity: Capacity,
+    /// Nobody becomes a client: see [`crate::echo`].
+    pub(crate) echoes: bool,
 }
 
 /// See the module's documentation.

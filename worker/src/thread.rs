@@ -136,6 +136,7 @@ impl ShardContext {
             passport_required: self.config.passport_required,
             allowed_origins: self.config.allowed_origins.clone(),
             capacity: self.capacity,
+            echoes: self.config.websocket_echo,
         };
         let shard = Rc::new(Shard::new(
             policy,

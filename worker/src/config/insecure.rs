@@ -58,6 +58,14 @@ pub(super) fn check(raw: &RawConfig, problems: &mut Problems) -> Vec<InsecureOpt
                 effect: "clients can reach the server API, and its key is all that stops them",
             },
         ),
+        (
+            raw.websocket_echo,
+            [clients, None],
+            InsecureOption {
+                key: "websocket_echo",
+                effect: "nobody is served: anyone gets back what they send, and is asked for nothing",
+            },
+        ),
     ];
     let set = known.into_iter().filter(|(is_set, ..)| *is_set);
     set.map(|(_, listeners, option)| {

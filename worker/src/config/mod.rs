@@ -60,6 +60,7 @@ pub struct Config {
     pub(crate) allowed_origins: Vec<String>,
     pub(crate) passport_keys: Option<Arc<PassportKeys>>,
     pub(crate) passport_required: bool,
+    pub(crate) websocket_echo: bool,
     pub(crate) limits: Limits,
     pub(crate) client: ClientOptions,
     pub(crate) channel_max_bytes: usize,
@@ -109,6 +110,7 @@ impl Config {
             allowed_origins: raw.allowed_origins.clone(),
             passport_keys,
             passport_required: raw.require_passport,
+            websocket_echo: raw.websocket_echo,
             limits: Limits {
                 message_max_bytes: raw.client.message_size_limit,
                 outbox_max_bytes: raw.client.queue_max_size,

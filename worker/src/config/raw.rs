@@ -39,9 +39,12 @@ pub struct RawConfig {
     /// Pages that may connect without a gateway in front: origins such as `https://example.com` or
     /// `https://*.example.com`, or `*`.
     pub allowed_origins: Vec<String>,
-    /// Start although one of the `insecure` options is set, or `http_api.on_client_listener`, and others can reach the
-    /// address: whoever does then has all that these options give away.
+    /// Start although one of the `insecure` options is set, `http_api.on_client_listener` or `websocket_echo`, and others
+    /// can reach the address: whoever does then has all that these options give away.
     pub allow_insecure_on_public_address: bool,
+    /// For tests of WebSockets themselves: every message is sent back to who sent it, and nobody becomes a client. Only on
+    /// loopback; see `allow_insecure_on_public_address`.
+    pub websocket_echo: bool,
     /// Clients have to come through a gateway.
     pub require_passport: bool,
     /// What joins the workers.
@@ -75,6 +78,7 @@ impl Default for RawConfig {
             connections_max: 100_000,
             allowed_origins: Vec::new(),
             allow_insecure_on_public_address: false,
+            websocket_echo: false,
             require_passport: false,
             broker: BrokerOptions::default(),
             passport: PassportOptions::default(),

@@ -298,7 +298,7 @@ fn a_personal_channel_needs_a_namespace_that_exists() {
 type Change = fn(&mut RawConfig);
 
 /// The options that take protection away, and what else makes each of them mean something.
-const INSECURE: [(&str, Change); 4] = [
+const INSECURE: [(&str, Change); 5] = [
     ("client.insecure", |raw| raw.client.insecure = true),
     ("client.insecure_skip_token_signature_verify", |raw| {
         raw.client.insecure_skip_token_signature_verify = true;
@@ -311,6 +311,7 @@ const INSECURE: [(&str, Change); 4] = [
         raw.http_api.on_client_listener = true;
         raw.http_api.key = Some(Secret::new("key"));
     }),
+    ("websocket_echo", |raw| raw.websocket_echo = true),
 ];
 
 #[test]
@@ -351,6 +352,7 @@ fn all_that_is_insecure_is_told_at_once() {
         raw.client.insecure_skip_token_signature_verify = true;
         raw.http_api.insecure = true;
         raw.http_api.on_client_listener = true;
+        raw.websocket_echo = true;
     });
     let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(keys, INSECURE.map(|(option, _)| option));

@@ -45,6 +45,7 @@ pub(crate) async fn shard() -> Rc<Shard> {
         passport_required: false,
         allowed_origins: Vec::new(),
         capacity: Capacity::new(10),
+        echoes: false,
     };
     let metrics = Metrics::register(&registry).unwrap();
     Rc::new(Shard::new(
