@@ -240,6 +240,7 @@ impl Shard {
             left.into_iter()
                 .for_each(|token| self.broker.unsubscribe(token));
             self.settle();
+            self.check_streams();
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
                 sampled = now;

@@ -12,6 +12,7 @@
 //! it: a publication that is not the next one is dropped, or shows a gap, and no positioned member sees what is behind
 //! a gap. No state is kept per member.
 
+mod doubt;
 mod fanout;
 mod filters;
 mod forms;
@@ -36,6 +37,7 @@ use crate::wire::Wire;
 use room::RingBytes;
 use slot::{Entry, Slot, State};
 
+pub(crate) use doubt::EndQuery;
 pub(crate) use fanout::Fanout;
 pub(crate) use groups::Delivery;
 pub(crate) use joining::{
@@ -70,13 +72,17 @@ pub(crate) struct Hub<M> {
     emptied: Vec<u64>,
     /// Channels in which members may wait for the broker to deliver.
     waiting: Vec<u64>,
+    /// Channels whose streams have to be checked.
+    doubted: VecDeque<u64>,
+    /// Checks whose answers have not come yet.
+    open_checks: usize,
     /// Slots to be looked at when this tick ends.
     dirty: Vec<u32>,
     settled: Vec<Settled<M>>,
     ring_bytes: RingBytes,
     /// Where making room for rings goes on.
     ring_hand: usize,
-    /// The last ticket that was given to a recovery.
+    /// The last ticket that was given to a question to the broker.
     tickets: u32,
     subscriptions: usize,
 }
@@ -94,6 +100,8 @@ impl<M: Member> Hub<M> {
             lingering: VecDeque::new(),
             emptied: Vec::new(),
             waiting: Vec::new(),
+            doubted: VecDeque::new(),
+            open_checks: 0,
             dirty: Vec::new(),
             settled: Vec::new(),
             ring_bytes: RingBytes::default(),
@@ -217,7 +225,9 @@ impl<M: Member> Hub<M> {
             self.release(index);
             return opened;
         };
-        slot.begin(history, is_doubtful, &self.ring_bytes);
+        if slot.begin(history, is_doubtful, &self.ring_bytes) {
+            self.doubted.push_back(token);
+        }
         for (member, subscribing) in joiners {
             self.tickets = self.tickets.wrapping_add(1);
             let ticket = self.tickets;

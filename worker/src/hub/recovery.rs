@@ -12,6 +12,7 @@ use flotilla_shared::broker::{
 };
 use flotilla_shared::protocol::types::Publication;
 
+use super::doubt::{Check, Learnt};
 use super::stream::Stream;
 use super::{Delivery, Hub, Joined, Member, Recover, RecoveryKind, slot_of};
 use crate::stored::read_marked;
@@ -74,7 +75,7 @@ impl Recover {
 impl<M> Stream<M> {
     /// What can be said without asking the broker.
     pub(super) fn find(&self, recover: &Recover, now: Instant) -> Option<Found> {
-        if self.is_doubtful {
+        if self.doubt.is_some() {
             return None;
         }
         let here = self.position;
@@ -153,11 +154,8 @@ impl<M> Stream<M> {
         }
     }
 
-    /// Something is missing, it is not known what: nothing that was read before proves anything, and it may have been
-    /// the news that the history was removed.
-    pub(super) fn doubt(&mut self) {
-        self.is_doubtful = true;
-        self.ring.clear();
+    /// Something is missing, it is not known what: nothing that was read before proves anything.
+    pub(super) fn fail_recovering(&mut self) {
         for recovering in &mut self.recovering {
             recovering.phase = Phase::Failed;
         }
@@ -202,7 +200,25 @@ impl<M> Stream<M> {
                 }));
             }
         }
-        looked
+        looked.max(self.look_at_the_doubt(now))
+    }
+
+    fn look_at_the_doubt(&mut self, now: Instant) -> Option<Waiting> {
+        let Check::Behind { until, since } = self.doubt?.check else {
+            return None;
+        };
+        let here = self.position;
+        let is_delivered = until.epoch == here.epoch && until.offset <= here.offset;
+        if is_delivered {
+            self.doubt = None;
+            return None;
+        }
+        let is_over = now.saturating_duration_since(since) >= PATIENCE;
+        Some(if is_over {
+            Waiting::InVain
+        } else {
+            Waiting::Yet
+        })
     }
 }
 
@@ -232,10 +248,11 @@ impl<M: Member> Hub<M> {
             self.emptied.push(token);
             return Some((recovering.member, Err(())));
         };
-        let is_behind = stream.is_doubtful && stream.ends_at(page.end);
-        if page.end.epoch != stream.position.epoch {
-            // Which of the two is the older one is not known here.
-            stream.is_doubtful = true;
+        // After a lost connection, the page may have been read before that.
+        let is_behind = stream.has_loss() && stream.learn(page.end, now) == Learnt::SomethingIsLost;
+        // Which of the two lives is the older one is not known here.
+        if page.end.epoch != stream.position.epoch && stream.doubt(true) {
+            self.doubted.push_back(token);
         }
         let recover = &stream.recovering.get(at)?.recover;
         let judgement = stream.judge(recover, page, now);

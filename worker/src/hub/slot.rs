@@ -86,22 +86,26 @@ impl<M> Slot<M> {
     }
 
     /// The broker confirmed the subscription; after that the channel's stream ended where `history` says, if it has one.
-    pub(super) fn begin(&mut self, history: Option<History>, is_doubtful: bool, rings: &RingBytes) {
+    /// True: it has to be queued for a check.
+    pub(super) fn begin(
+        &mut self,
+        history: Option<History>,
+        is_doubtful: bool,
+        rings: &RingBytes,
+    ) -> bool {
         self.state = State::Live;
         let Some(History { end, retention }) = history else {
             self.stream = None;
-            return;
+            return false;
         };
         let stream = self
             .stream
             .get_or_insert_with(|| Box::new(Stream::at(end, rings)));
         let is_other_life = stream.position.epoch != end.epoch;
-        stream.ends_at(end);
+        stream.ended_at(end);
         stream.ring.retain(retention);
         // Which of the two lives is the older one is not known here.
-        if is_doubtful || is_other_life {
-            stream.doubt();
-        }
+        (is_doubtful || is_other_life) && stream.doubt(true)
     }
 }
 

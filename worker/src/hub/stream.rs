@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use flotilla_shared::broker::{Stamp, StreamPosition};
 
+use super::doubt::Doubt;
 use super::recovery::Recovering;
 use super::ring::Ring;
 use super::room::RingBytes;
@@ -17,7 +18,7 @@ pub(super) struct Stream<M> {
     /// Ends at `position`, or is empty.
     pub(super) ring: Ring,
     /// Messages may be missing without one behind them that shows it: the broker has to be asked where the stream ends.
-    pub(super) is_doubtful: bool,
+    pub(super) doubt: Option<Doubt>,
     /// Members to be, who get nothing yet.
     pub(super) recovering: Vec<Recovering<M>>,
 }
@@ -38,7 +39,7 @@ impl<M> Stream<M> {
         Self {
             position,
             ring: Ring::new(rings),
-            is_doubtful: false,
+            doubt: None,
             recovering: Vec::new(),
         }
     }
@@ -77,7 +78,7 @@ impl<M> Stream<M> {
     }
 
     /// Goes on from somewhere else.
-    fn move_to(&mut self, position: StreamPosition) {
+    pub(super) fn move_to(&mut self, position: StreamPosition) {
         if position.epoch == self.position.epoch {
             self.ring.clear();
         } else {
@@ -96,15 +97,11 @@ impl<M> Stream<M> {
         }
     }
 
-    /// Learns where the stream ended a moment ago. True if that is not where this shard had followed it to: then
-    /// something is missing, and is given up.
-    pub(super) fn ends_at(&mut self, end: StreamPosition) -> bool {
-        self.is_doubtful = false;
-        if end.epoch == self.position.epoch && end.offset <= self.position.offset {
-            return false;
+    /// Learns where the stream ended when the broker had confirmed the subscription, before anyone follows it.
+    pub(super) fn ended_at(&mut self, end: StreamPosition) {
+        if end.epoch != self.position.epoch || end.offset > self.position.offset {
+            self.move_to(end);
         }
-        self.move_to(end);
-        true
     }
 }
 

@@ -33,7 +33,10 @@ impl<M: Member> Hub<M> {
         if let State::Opening { is_doubtful, .. } = &mut slot.state {
             *is_doubtful = true;
         } else if let Some(stream) = &mut slot.stream {
-            stream.doubt();
+            stream.fail_recovering();
+            if stream.doubt(true) {
+                self.doubted.push_back(token);
+            }
             self.lose_continuity(token);
         }
     }

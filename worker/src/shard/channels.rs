@@ -12,7 +12,7 @@ use flotilla_shared::protocol::types::{ClientInfo, Push};
 
 use super::Shard;
 use crate::connection::Connection;
-use crate::hub::{Fanout, Fetch, History, Join, Joined, Settled, Subscribing};
+use crate::hub::{EndQuery, Fanout, Fetch, History, Join, Joined, Settled, Subscribing};
 use crate::metrics::Dropped;
 use crate::session::Event;
 
@@ -118,6 +118,32 @@ impl Shard {
         });
     }
 
+    /// Asks the broker where the streams end of which something may be missing.
+    pub(super) fn check_streams(self: &Rc<Self>) {
+        for query in self.hub.borrow_mut().due_checks() {
+            tokio::task::spawn_local(self.clone().check(query));
+        }
+    }
+
+    async fn check(self: Rc<Self>, query: EndQuery) {
+        let EndQuery {
+            channel,
+            token,
+            ticket,
+        } = query;
+        let page = match self.retention(&channel) {
+            Some(retention) => {
+                let end = HistoryQuery::default();
+                self.broker.history(&channel, retention, end).await
+            }
+            None => Err(BrokerError::Closed),
+        };
+        let end = page.map(|page| page.end).ok();
+        let now = Instant::now();
+        self.hub.borrow_mut().checked(token, ticket, end, now);
+        self.settle();
+    }
+
     fn retention(&self, channel: &Channel) -> Option<Retention> {
         self.policy.namespaces.options(channel)?.history
     }
@@ -204,6 +230,7 @@ impl Shard {
                 }
                 BrokerEvent::Reconnected => {
                     tracing::info!("broker connection restored");
+                    hub.reconnected();
                     continue;
                 }
             };

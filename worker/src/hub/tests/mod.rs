@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::*;
 
 mod delta;
+mod doubt;
 mod fanout;
 mod filter;
 mod recovery;

@@ -4,13 +4,13 @@ use flotilla_shared::broker::{HistoryPage, HistoryQuery, StoredPublication};
 
 use super::*;
 
-const POSITIONED: Delivery = Delivery {
+pub(super) const POSITIONED: Delivery = Delivery {
     mode: Mode::Full,
     join_leave: false,
     positioned: true,
 };
 
-fn recover(offset: u64) -> Recover {
+pub(super) fn recover(offset: u64) -> Recover {
     Recover {
         offset,
         epoch: Some(Epoch(1)),
@@ -33,7 +33,7 @@ fn stored(offset: u64) -> StoredPublication {
     }
 }
 
-fn page(offsets: &[u64], end: u64) -> HistoryPage {
+pub(super) fn page(offsets: &[u64], end: u64) -> HistoryPage {
     HistoryPage {
         publications: offsets.iter().copied().map(stored).collect(),
         end: position(1, end),
@@ -42,7 +42,7 @@ fn page(offsets: &[u64], end: u64) -> HistoryPage {
 }
 
 /// The offsets that a member was given when it joined; `None`: unrecoverable.
-fn offsets(joined: &Joined) -> Option<Vec<u64>> {
+pub(super) fn offsets(joined: &Joined) -> Option<Vec<u64>> {
     match joined.recovery.as_ref().unwrap() {
         Recovery::Unrecoverable => None,
         Recovery::Recovered(publications) => {
@@ -59,7 +59,7 @@ fn offsets(joined: &Joined) -> Option<Vec<u64>> {
     }
 }
 
-fn delivered(listener: &Listener) -> Vec<u64> {
+pub(super) fn delivered(listener: &Listener) -> Vec<u64> {
     let publications = listener.publications();
     publications
         .iter()
@@ -69,7 +69,7 @@ fn delivered(listener: &Listener) -> Vec<u64> {
 
 impl Bench {
     /// A channel whose stream ends at `end`, with one positioned member.
-    fn open_stream(&mut self, end: u64, member: &Rc<Listener>) -> u64 {
+    pub(super) fn open_stream(&mut self, end: u64, member: &Rc<Listener>) -> u64 {
         let subscribing = Subscribing {
             delivery: POSITIONED,
             recover: None,
@@ -95,14 +95,14 @@ impl Bench {
             .join(&channel("news"), member, subscribing, self.now)
     }
 
-    fn fetch(&mut self, member: &Rc<Listener>, recover: Recover) -> Fetch {
+    pub(super) fn fetch(&mut self, member: &Rc<Listener>, recover: Recover) -> Fetch {
         match self.recover(member, recover) {
             Join::Fetch(fetch) => fetch,
             join => panic!("{join:?}"),
         }
     }
 
-    fn fetched(&mut self, fetch: Fetch, page: HistoryPage) -> Joined {
+    pub(super) fn fetched(&mut self, fetch: Fetch, page: HistoryPage) -> Joined {
         let (_, joined) = self
             .hub
             .fetched(fetch.token, fetch.ticket, Some(page), self.now)
@@ -110,14 +110,14 @@ impl Bench {
         joined.unwrap()
     }
 
-    fn joined_at_once(&mut self, member: &Rc<Listener>, recover: Recover) -> Joined {
+    pub(super) fn joined_at_once(&mut self, member: &Rc<Listener>, recover: Recover) -> Joined {
         match self.recover(member, recover) {
             Join::Joined(joined) => joined,
             join => panic!("{join:?}"),
         }
     }
 
-    fn settled(&mut self) -> (Vec<Joined>, Vec<u32>) {
+    pub(super) fn settled(&mut self) -> (Vec<Joined>, Vec<u32>) {
         let (mut joined, mut insufficient) = (Vec::new(), Vec::new());
         for settled in self.hub.take_settled() {
             match settled {
@@ -129,7 +129,7 @@ impl Bench {
     }
 }
 
-fn pair() -> (Rc<Listener>, Rc<Listener>) {
+pub(super) fn pair() -> (Rc<Listener>, Rc<Listener>) {
     (
         Listener::new(1, Format::Json),
         Listener::new(2, Format::Protobuf),

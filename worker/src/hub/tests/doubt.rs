@@ -1,0 +1,181 @@
+//! Who relies on getting everything is told of what was lost, also in a channel where nothing is said any more.
+
+use super::recovery::{POSITIONED, delivered, offsets, page, pair, recover};
+use super::*;
+
+impl Bench {
+    fn reconnect(&mut self) {
+        self.hub.disconnected();
+        self.hub.reconnected();
+        self.hub.flush(&mut Fanout::default(), self.now);
+    }
+
+    /// The one question that is due.
+    fn due(&mut self) -> EndQuery {
+        let mut due = self.hub.due_checks();
+        assert_eq!(due.len(), 1, "{due:?}");
+        due.remove(0)
+    }
+
+    fn checked(&mut self, query: &EndQuery, end: Option<StreamPosition>) {
+        self.hub.checked(query.token, query.ticket, end, self.now);
+    }
+
+    /// Who has been told that something is missing.
+    fn told(&mut self, after: Duration) -> Vec<u32> {
+        self.now += after;
+        self.hub.sweep(self.now);
+        self.settled().1
+    }
+}
+
+const LONG: Duration = Duration::from_secs(10);
+
+#[test]
+fn after_a_lost_connection_each_stream_is_checked_once() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.stream(token, &[(5, 6)]);
+    bench.open("gossip", &bob);
+    bench.reconnect();
+    let query = bench.due();
+    assert_eq!((&query.channel, query.token), (&channel("news"), token));
+    assert_eq!(bench.hub.due_checks(), [], "it has been asked");
+    // Until the answer is there, nobody knows what has become of the history.
+    let fetch = bench.fetch(&bob, recover(5));
+    let joined = bench.fetched(fetch, page(&[6], 6));
+    assert_eq!(offsets(&joined).unwrap(), [6]);
+    bench.checked(&query, Some(position(1, 6)));
+    assert!(bench.told(LONG).is_empty());
+    assert_eq!(bench.hub.due_checks(), []);
+    bench.stream(token, &[(6, 7)]);
+    assert_eq!((delivered(&ann), delivered(&bob)), (vec![6, 7], vec![7]));
+    let carl = Listener::new(3, Format::Json);
+    let joined = bench.joined_at_once(&carl, recover(6));
+    assert_eq!(offsets(&joined).unwrap(), [7]);
+}
+
+#[test]
+fn what_was_lost_in_a_quiet_channel_is_told() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    bench.open_stream(5, &ann);
+    bench.join("news", &bob);
+    bench.reconnect();
+    let query = bench.due();
+    bench.checked(&query, Some(position(1, 6)));
+    assert!(
+        bench.told(Duration::from_secs(1)).is_empty(),
+        "it may be on its way"
+    );
+    assert_eq!(bench.told(LONG), [1], "the other relies on nothing");
+    let query = bench.due();
+    bench.checked(&query, Some(position(1, 6)));
+    let joined = bench.joined_at_once(&ann, recover(6));
+    assert_eq!(offsets(&joined).unwrap(), [0; 0], "and now all is known");
+}
+
+#[test]
+fn what_comes_a_little_later_was_not_lost() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.reconnect();
+    let query = bench.due();
+    bench.checked(&query, Some(position(1, 7)));
+    bench.told(Duration::ZERO);
+    bench.stream(token, &[(5, 6), (6, 7)]);
+    assert!(bench.told(LONG).is_empty());
+    assert_eq!(delivered(&ann), [6, 7]);
+}
+
+#[test]
+fn another_life_of_the_stream_is_told_at_once() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    bench.open_stream(5, &ann);
+    bench.reconnect();
+    let query = bench.due();
+    bench.checked(&query, Some(position(2, 5)));
+    assert_eq!(bench.told(Duration::ZERO), [1]);
+}
+
+#[test]
+fn an_answer_from_before_the_connection_was_lost_again_proves_nothing() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    bench.open_stream(5, &ann);
+    bench.reconnect();
+    let stale = bench.due();
+    bench.reconnect();
+    bench.checked(&stale, Some(position(1, 5)));
+    let query = bench.due();
+    bench.checked(&query, None);
+    let again = bench.due();
+    bench.checked(&again, Some(position(1, 6)));
+    bench.told(Duration::ZERO);
+    assert_eq!(bench.told(LONG), [1]);
+}
+
+#[test]
+fn few_streams_are_checked_at_a_time() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    for number in 0..100 {
+        let token = bench.ask(&number.to_string(), &ann);
+        bench.hub.opened(token, Ok(Some(history(1, 5))), bench.now);
+    }
+    bench.reconnect();
+    let mut open = bench.hub.due_checks();
+    assert!((1..50).contains(&open.len()), "{}", open.len());
+    assert_eq!(bench.hub.due_checks(), []);
+    let mut asked = 0;
+    while let Some(query) = open.pop() {
+        asked += 1;
+        bench.checked(&query, Some(position(1, 5)));
+        open.extend(bench.hub.due_checks());
+    }
+    assert_eq!(asked, 100);
+}
+
+#[test]
+fn whoever_comes_in_behind_a_loss_is_told_of_it_too() {
+    let positioned = || Subscribing {
+        delivery: POSITIONED,
+        recover: None,
+    };
+    // Messages were dropped before it came.
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.hub.overflowed(token);
+    bench.hub.flush(&mut Fanout::default(), bench.now);
+    assert_eq!(bench.told(Duration::ZERO), [1]);
+    let join = bench
+        .hub
+        .join(&channel("news"), &bob, positioned(), bench.now);
+    assert!(matches!(join, Join::Joined(_)), "{join:?}");
+    let query = bench.due();
+    bench.checked(&query, Some(position(1, 6)));
+    assert_eq!(bench.told(Duration::ZERO), [2]);
+
+    // Messages were dropped while the channel opened.
+    for lose in [
+        |hub: &mut Hub<Listener>, token| hub.overflowed(token),
+        |hub: &mut Hub<Listener>, _| hub.reconnected(),
+    ] {
+        let mut bench = Bench::new();
+        let join = bench
+            .hub
+            .join(&channel("news"), &ann, positioned(), bench.now);
+        let Join::Open(token) = join else {
+            panic!("{join:?}");
+        };
+        lose(&mut bench.hub, token);
+        bench.hub.opened(token, Ok(Some(history(1, 5))), bench.now);
+        let query = bench.due();
+        bench.checked(&query, Some(position(1, 6)));
+        assert_eq!(bench.told(Duration::ZERO), [1]);
+    }
+}
