@@ -4,3 +4,4 @@
 mod embedded;
 mod launcher;
 mod processes;
+mod profiles;
