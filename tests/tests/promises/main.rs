@@ -16,6 +16,7 @@ mod large_messages;
 mod lost_nats;
 mod lost_worker;
 mod metrics;
+mod openapi;
 mod operations;
 mod overload;
 mod permissions;
