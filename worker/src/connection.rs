@@ -171,7 +171,7 @@ impl Connection {
                 Action::Publish(wanted) => publish = Some(wanted),
                 Action::Announce(channel, push) => self.shard.announce(channel, &push),
                 Action::LookUp(wanted) => self.look_up(wanted),
-                Action::Limited(metered) => self.shard.metrics().rate_limited(metered),
+                Action::Limited(limit) => self.shard.metrics().limited(limit),
                 Action::Close(code) => self.end(Ending::Disconnect(code)),
                 Action::Dismiss(goodbye) => self.end(Ending::Dismissed(Rc::new(goodbye))),
             }

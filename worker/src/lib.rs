@@ -38,6 +38,7 @@ mod session;
 mod shard;
 mod stored;
 mod thread;
+mod user_capacity;
 mod wheel;
 mod wire;
 

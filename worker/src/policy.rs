@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::namespace::Namespaces;
 use crate::rates::RateLimits;
 use crate::revocation::Revocations;
+use crate::user_capacity::UserCapacity;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -28,11 +29,17 @@ pub(crate) struct Policy {
     pub(crate) verifier: Arc<Verifier>,
     /// What no longer counts although it verifies.
     pub(crate) revocations: Revocations,
+    /// How many connections a user may have.
+    pub(crate) user_capacity: UserCapacity,
 }
 
 impl Policy {
     /// The policy that `config` asks for.
-    pub(crate) fn new(config: &Config, revocations: Revocations) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        revocations: Revocations,
+        user_capacity: UserCapacity,
+    ) -> Self {
         Self {
             node: config.id.clone(),
             client: config.client.clone(),
@@ -40,12 +47,12 @@ impl Policy {
             namespaces: config.namespaces.clone(),
             verifier: config.verifier.clone(),
             revocations,
+            user_capacity,
         }
     }
 }
 
 /// Options named `client.*` in the configuration.
-#[expect(dead_code, reason = "sessions do not follow all of them yet")]
 #[derive(Clone, Debug)]
 pub(crate) struct ClientOptions {
     /// A client with neither token nor passport is taken as the anonymous user.
@@ -66,8 +73,6 @@ pub(crate) struct ClientOptions {
     pub(crate) expired_sub_close_delay: Duration,
     /// Most channels of one client.
     pub(crate) channel_limit: usize,
-    /// Most connections of one user to this worker; 0: no limit.
-    pub(crate) user_connection_limit: usize,
     /// How often each connection may do what.
     pub(crate) rate_limits: RateLimits,
     /// Most publications that one history request gets.

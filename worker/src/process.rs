@@ -29,6 +29,7 @@ use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::thread::{ShardBrokers, ShardContext, ShardThread};
+use crate::user_capacity::UserCapacity;
 
 /// How long the roster may take to say good-bye.
 const GOOD_BYE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -219,6 +220,7 @@ impl Worker {
         }
         beside.spawn(keep_in_step(fleet.clone()));
         beside.spawn(show_phase(lifecycle.clone(), self.metrics.clone()));
+        let user_capacity = UserCapacity::new(self.config.user_connections_max);
         let context = ShardContext {
             config: self.config,
             capacity,
@@ -230,6 +232,7 @@ impl Worker {
             fleet,
             mailboxes,
             revocations: self.revocations,
+            user_capacity,
         };
         let shards = start(self.listeners, &context)?;
         watch_runtimes(

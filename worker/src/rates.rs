@@ -78,6 +78,30 @@ impl Metered {
     }
 }
 
+/// What a client has come up against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// One of its connection's rates.
+    Rate(Metered),
+    /// How many connections its user may have.
+    UserConnections,
+}
+
+impl Limit {
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        let rates = Metered::ALL.into_iter().map(Self::Rate);
+        rates.chain([Self::UserConnections])
+    }
+
+    /// The metric labels `scope`, which is whose limit it is, and `limit`.
+    pub(crate) fn labels(self) -> [&'static str; 2] {
+        match self {
+            Self::Rate(metered) => ["connection", metered.label()],
+            Self::UserConnections => ["user", "connections"],
+        }
+    }
+}
+
 /// The rates of every connection; `None`: no limit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct RateLimits([Option<Rate>; Metered::ALL.len()]);

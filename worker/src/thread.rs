@@ -27,6 +27,7 @@ use crate::operations;
 use crate::policy::Policy;
 use crate::revocation::Revocations;
 use crate::shard::{Admission, Shard};
+use crate::user_capacity::UserCapacity;
 
 /// How long a shard waits before it tries a broker that could not be reached again.
 const BROKER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -53,6 +54,7 @@ pub(crate) struct ShardContext {
     pub(crate) fleet: Fleet,
     pub(crate) mailboxes: Shards,
     pub(crate) revocations: Revocations,
+    pub(crate) user_capacity: UserCapacity,
 }
 
 /// A shard's thread, seen from outside.
@@ -130,7 +132,11 @@ impl ShardContext {
             }
         };
         let plan = self.config.drain;
-        let policy = Rc::new(Policy::new(&self.config, self.revocations));
+        let policy = Rc::new(Policy::new(
+            &self.config,
+            self.revocations,
+            self.user_capacity,
+        ));
         let admission = Admission {
             passport_keys: self.config.passport_keys.clone(),
             passport_required: self.config.passport_required,

@@ -21,7 +21,6 @@ pub(super) fn options(raw: &RawConfig, problems: &mut Problems) -> ClientOptions
         expired_close_delay: client.expired_close_delay,
         expired_sub_close_delay: client.expired_sub_close_delay,
         channel_limit: client.channel_limit,
-        user_connection_limit: client.user_connection_limit,
         rate_limits: rate_limits(client, problems),
         history_max_publication_limit: client.history_max_publication_limit,
         recovery_max_publication_limit: client.recovery_max_publication_limit,

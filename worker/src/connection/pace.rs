@@ -13,8 +13,8 @@ impl Connection {
     /// Counts a message; until when the client's next one has to wait, if it has to.
     pub(super) fn metered(&self, message: &Message) -> Option<Instant> {
         let now = Instant::now();
-        let (until, metered) = self.session.borrow_mut().received(message.len(), now)?;
-        self.shard.metrics().rate_limited(metered);
+        let (until, limit) = self.session.borrow_mut().received(message.len(), now)?;
+        self.shard.metrics().limited(limit);
         Some(until)
     }
 

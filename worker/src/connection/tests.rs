@@ -23,6 +23,7 @@ use crate::outbox::Pushed;
 use crate::policy::Policy;
 use crate::revocation::Revocations;
 use crate::shard::Admission;
+use crate::user_capacity::UserCapacity;
 
 fn config() -> Config {
     let mut raw = RawConfig::default();
@@ -49,7 +50,11 @@ pub(crate) async fn shard() -> Rc<Shard> {
     };
     let metrics = Metrics::register(&registry).unwrap();
     Rc::new(Shard::new(
-        Rc::new(Policy::new(&config, Revocations::default())),
+        Rc::new(Policy::new(
+            &config,
+            Revocations::default(),
+            UserCapacity::new(0),
+        )),
         config.limits.clone(),
         admission,
         Lifecycle::new(),

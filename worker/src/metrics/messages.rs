@@ -5,7 +5,7 @@ use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::Request;
 use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 
-use crate::rates::Metered;
+use crate::rates::Limit;
 
 /// Labels of received messages besides the commands' own.
 pub(super) const RECEIVED_EXTRA: [&str; 2] = ["pong", "malformed"];
@@ -88,7 +88,7 @@ pub(crate) struct Messages {
     pub(super) delivered: IntCounter,
     pub(super) dropped: IntCounterVec,
     pub(super) command_errors: IntCounterVec,
-    pub(super) rate_limited: IntCounterVec,
+    pub(super) limited: IntCounterVec,
     pub(super) fanout_recipients: Histogram,
     pub(super) ping_rtt: Histogram,
 }
@@ -136,7 +136,7 @@ impl Messages {
                 "Error replies.",
                 &["code"],
             )?,
-            rate_limited: register.counters(
+            limited: register.counters(
                 "flotilla_worker_rate_limited_total",
                 "What was held back or refused because there was too much of it, by what is limited and whose it is.",
                 &["scope", "limit"],
@@ -166,9 +166,8 @@ impl Messages {
         for reason in Dropped::ALL {
             self.dropped.with_label_values(&[reason.label()]);
         }
-        for metered in Metered::ALL {
-            self.rate_limited
-                .with_label_values(&["connection", metered.label()]);
+        for limit in Limit::all() {
+            self.limited.with_label_values(&limit.labels());
         }
         for code in ErrorCode::ALL {
             self.command_errors.with_label_values(&[code.label()]);

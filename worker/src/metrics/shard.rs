@@ -12,7 +12,7 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 use super::messages::RECEIVED_EXTRA;
 use super::{Dropped, Metrics, SentType};
 use crate::hub::Fanout;
-use crate::rates::Metered;
+use crate::rates::Limit;
 
 /// See the module's documentation; [`ShardMetrics::flush`] makes the counts visible.
 pub(crate) struct ShardMetrics {
@@ -110,12 +110,10 @@ impl ShardMetrics {
         }
     }
 
-    /// Counts that a connection was too fast.
-    pub(crate) fn rate_limited(&self, metered: Metered) {
-        let counters = &self.process.messages.rate_limited;
-        counters
-            .with_label_values(&["connection", metered.label()])
-            .inc();
+    /// Counts that a client has come up against a limit.
+    pub(crate) fn limited(&self, limit: Limit) {
+        let counters = &self.process.messages.limited;
+        counters.with_label_values(&limit.labels()).inc();
     }
 
     pub(crate) fn received_bytes(&self, bytes: usize) {

@@ -9,6 +9,8 @@ use flotilla_shared::protocol::types::{ConnectRequest, ConnectResult, Reply};
 use super::{
     Action, Actions, Expiry, HeldToken, Now, Pings, Refused, Session, State, after, reply, ttl_of,
 };
+use crate::rates::Limit;
+use crate::user_capacity::TooMany;
 
 /// How the server presents itself in connect and refresh results.
 pub(super) const VERSION: &str = concat!("Flotilla ", env!("CARGO_PKG_VERSION"));
@@ -50,6 +52,7 @@ impl Session {
         for subscription in std::mem::take(&mut self.subscriptions) {
             actions.push(Action::Unsubscribe(subscription.channel));
         }
+        self.make_room();
         let until = now.at + self.policy.client.stale_close_delay;
         self.state = State::Refused { until };
         self.refuse(id, refused, actions);
@@ -107,6 +110,7 @@ impl Session {
     ) -> Result<(), Refused> {
         let ttl_seconds = ttl_of(claims.expire_at, now)?;
         self.admit(&claims)?;
+        self.take_place(&claims.user, actions)?;
         self.token = HeldToken::of(&claims);
         self.user = claims.user.as_str().into();
         let channels = self.channels_to_begin_with(&claims, request)?;
@@ -123,6 +127,16 @@ impl Session {
             self.begin_with(channel, grant, recovery, now, actions)?;
         }
         self.connect_if_complete(now, actions);
+        Ok(())
+    }
+
+    /// One more connection of its user, if it may have one more.
+    fn take_place(&mut self, user: &str, actions: &mut Actions) -> Result<(), Refused> {
+        let permit = self.policy.user_capacity.take(user);
+        self.permit = permit.map_err(|TooMany| {
+            actions.push(Action::Limited(Limit::UserConnections));
+            DisconnectCode::ConnectionLimit
+        })?;
         Ok(())
     }
 

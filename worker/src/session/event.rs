@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 
 use crate::closing::Goodbye;
 use crate::hub::{Joined, Subscribing};
-use crate::rates::Metered;
+use crate::rates::Limit;
 
 /// The time, as an argument: a session never asks a clock.
 #[derive(Clone, Copy, Debug)]
@@ -80,8 +80,8 @@ pub(crate) enum Action {
     Announce(Channel, Box<Push>),
     /// Find this out and answer with [`Event::Found`]. The client's next command does not wait.
     LookUp(Box<LookUp>),
-    /// Count that the client was faster than it may be, in what.
-    Limited(Metered),
+    /// Count that the client has come up against this.
+    Limited(Limit),
     /// Disconnect the client. Nothing follows.
     Close(DisconnectCode),
     /// Disconnect the client in the application's words. Nothing follows.

@@ -32,6 +32,7 @@ use uuid::Uuid;
 use crate::closing::Goodbye;
 use crate::policy::Policy;
 use crate::rates::Buckets;
+use crate::user_capacity::UserPermit;
 
 use connect::Connecting;
 use credentials::HeldToken;
@@ -65,6 +66,8 @@ pub(crate) struct Session {
     next_ping: Option<Instant>,
     pong_until: Option<Instant>,
     buckets: Buckets,
+    /// Among the connections of its user, while these are limited.
+    permit: Option<UserPermit>,
 }
 
 #[derive(Debug)]
@@ -138,6 +141,7 @@ impl Session {
             next_ping: None,
             pong_until: None,
             buckets: Buckets::default(),
+            permit: None,
         }
     }
 
@@ -194,6 +198,11 @@ impl Session {
         self.active(channel)
             .filter(|subscription| subscription.features.presence)
             .map(|subscription| self.client_info(subscription.info.clone()))
+    }
+
+    /// The client is gone, and its user may have another connection for this one.
+    pub(crate) fn make_room(&mut self) {
+        self.permit = None;
     }
 
     /// Whether the connect command has succeeded.

@@ -6,16 +6,16 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::Request;
 
 use super::{Action, Actions, Now, Session, error};
-use crate::rates::Metered;
+use crate::rates::{Limit, Metered};
 
 impl Session {
     /// Counts a message of the client, of whatever kind; until when the next one has to wait, if it has to.
-    pub(crate) fn received(&mut self, bytes: usize, now: Instant) -> Option<(Instant, Metered)> {
+    pub(crate) fn received(&mut self, bytes: usize, now: Instant) -> Option<(Instant, Limit)> {
         let limits = &self.policy.client.rate_limits;
         let counted = [(Metered::Messages, 1), (Metered::Bytes, bytes)];
         let waits = counted.into_iter().filter_map(|(metered, count)| {
             let until = self.buckets.draw(metered, count, limits, now)?;
-            Some((until, metered))
+            Some((until, Limit::Rate(metered)))
         });
         waits.max_by_key(|(until, _)| *until)
     }
@@ -32,7 +32,7 @@ impl Session {
         let exceeded =
             Metered::of(request).filter(|metered| !self.buckets.take(*metered, limits, now.at));
         if let Some(metered) = exceeded {
-            actions.push(Action::Limited(metered));
+            actions.push(Action::Limited(Limit::Rate(metered)));
             actions.push(error(id, ErrorCode::TooManyRequests));
         }
         exceeded.is_some()
@@ -50,7 +50,7 @@ impl Session {
         if let Some(code) = beyond
             && self.is_connected()
         {
-            actions.push(Action::Limited(Metered::Errors));
+            actions.push(Action::Limited(Limit::Rate(Metered::Errors)));
             let is_fast = code == ErrorCode::TooManyRequests.code();
             self.close(
                 if is_fast {

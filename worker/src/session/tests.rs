@@ -20,6 +20,7 @@ use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, Reco
 use crate::policy::{ClientOptions, PersonalChannel};
 use crate::rates::RateLimits;
 use crate::revocation::{Revocations, Subject as Revoked};
+use crate::user_capacity::UserCapacity;
 
 mod channels;
 mod rates;
@@ -95,7 +96,6 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
             expired_close_delay: Duration::from_secs(25),
             expired_sub_close_delay: Duration::from_secs(25),
             channel_limit: 3,
-            user_connection_limit: 0,
             rate_limits: RateLimits::default(),
             history_max_publication_limit: 300,
             recovery_max_publication_limit: 300,
@@ -106,6 +106,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
         namespaces: namespaces(),
         verifier: Verifier::new([&Secret::new("secret")], String::new(), String::new()).into(),
         revocations: Revocations::default(),
+        user_capacity: UserCapacity::new(0),
     };
     change(&mut policy);
     Rc::new(policy)
@@ -271,7 +272,7 @@ fn describe(action: Action) -> String {
             other => format!("{other:?} {}", look_up.channel),
         },
         Action::Dismiss(goodbye) => format!("dismiss {goodbye:?}"),
-        Action::Limited(metered) => format!("limited {}", metered.label()),
+        Action::Limited(limit) => format!("limited {}", limit.labels().join(" ")),
         Action::Close(code) => format!("close {code}"),
     }
 }

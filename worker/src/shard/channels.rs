@@ -158,6 +158,7 @@ impl Shard {
         if connection.has_left() {
             return;
         }
+        connection.session().borrow_mut().make_room();
         let session = connection.session().borrow();
         let mut hub = self.hub.borrow_mut();
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! What a session promises to a client that is too fast, or wrong too often.
+//! What a session promises to a client that is too fast, wrong too often, or one too many.
 
 use std::num::NonZeroU32;
 
@@ -6,7 +6,7 @@ use flotilla_shared::protocol::types::{PresenceRequest, PresenceStatsRequest};
 
 use super::*;
 use crate::bucket::Rate;
-use crate::rates::Metered;
+use crate::rates::{Limit, Metered};
 
 /// A connected client; what is named may happen twice at once, and once a second.
 fn limited(metered: &[Metered]) -> Bench {
@@ -27,7 +27,7 @@ fn limited(metered: &[Metered]) -> Bench {
 fn refused(id: u32, metered: Metered) -> [String; 2] {
     let error = r#""error":{"code":111,"message":"too many requests","temporary":true}"#;
     [
-        format!("limited {}", metered.label()),
+        format!("limited connection {}", metered.label()),
         format!(r#"{{"id":{id},{error}}}"#),
     ]
 }
@@ -152,7 +152,10 @@ fn who_makes_one_mistake_after_another_is_sent_away_for_good() {
         said[0],
         r#"{"id":3,"error":{"code":102,"message":"unknown channel"}}"#
     );
-    assert_eq!(said[1..], ["limited errors", "close 3509 too many errors"]);
+    assert_eq!(
+        said[1..],
+        ["limited connection errors", "close 3509 too many errors"]
+    );
 }
 
 #[test]
@@ -176,8 +179,31 @@ fn messages_and_bytes_have_to_wait_for_what_takes_longer() {
     assert_eq!(bench.session.received(2, now), None);
     assert_eq!(bench.session.received(0, now), None);
     let too_many = bench.session.received(0, now);
-    assert_eq!(too_many, Some((now + seconds(1), Metered::Messages)));
+    assert_eq!(
+        too_many,
+        Some((now + seconds(1), Limit::Rate(Metered::Messages)))
+    );
     let too_large = bench.session.received(5, now + seconds(1));
-    assert_eq!(too_large, Some((now + seconds(5), Metered::Bytes)));
+    assert_eq!(
+        too_large,
+        Some((now + seconds(5), Limit::Rate(Metered::Bytes)))
+    );
     assert_eq!(bench.session.received(0, now + seconds(5)), None);
+}
+
+#[test]
+fn a_user_with_too_many_connections_gets_no_more_before_one_has_gone() {
+    let policy = policy(|policy| policy.user_capacity = UserCapacity::new(1));
+    let connect = || {
+        let mut bench = Bench::with(policy.clone(), None);
+        let said = bench.connect(&token(json!({"sub": "42"})));
+        (bench, said)
+    };
+    let (mut first, _) = connect();
+    assert!(first.session.is_connected());
+    let refused = ["limited user connections", "close 3504 connection limit"];
+    assert_eq!(connect().1, refused);
+    assert_eq!(connect().1, refused, "whoever is refused has no place");
+    first.session.make_room();
+    assert!(connect().0.session.is_connected());
 }
