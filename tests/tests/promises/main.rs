@@ -3,6 +3,7 @@
 //! One binary for all subjects, because linking one per file would take longer than the tests.
 
 mod channel_names;
+mod codes;
 mod config;
 mod delivery;
 mod delta;
