@@ -4,6 +4,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_shared::auth::Passport;
@@ -14,13 +15,13 @@ use flotilla_shared::protocol::Format;
 use flotilla_shared::websocket::{self, Upgrade, switching_protocols, upgrade};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use crate::capacity::Permit;
 use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::echo::echo;
+use crate::handshakes::Place;
 use crate::metrics::Rejected;
 use crate::outbox::Outbox;
 use crate::session::{Pings, Session};
@@ -29,6 +30,9 @@ use crate::wire::Wire;
 
 /// How long a refused client is told to wait, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
+
+/// How long a client may take to read its answer and to end its side.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A handshake that succeeded.
 struct Accepted {
@@ -49,13 +53,25 @@ struct Answer {
 }
 
 /// Serves one accepted socket until it is closed. `place` is held while hands are shaken.
-pub(crate) async fn serve(socket: TcpStream, shard: Rc<Shard>, place: OwnedSemaphorePermit) {
+pub(crate) async fn serve(socket: TcpStream, shard: Rc<Shard>, place: Place) {
     // Boxed, so that the task of an idle connection has no room for its past.
-    let Some((attached, rest)) = Box::pin(establish(socket, shard)).await else {
+    let Some((attached, rest)) = Box::pin(received(socket, shard, place)).await else {
         return;
     };
-    drop(place);
     attached.connection.run(rest).await;
+}
+
+async fn received(
+    socket: TcpStream,
+    shard: Rc<Shard>,
+    place: Place,
+) -> Option<(Attached, Vec<u8>)> {
+    let established = place.hold(establish(socket, shard.clone())).await;
+    established.unwrap_or_else(|| {
+        let counts = &shard.metrics().process().connections;
+        counts.rejected(Rejected::Timeout);
+        None
+    })
 }
 
 /// Answers the request; a connection, with what came behind the head, if it is a client's and there is room.
@@ -86,12 +102,24 @@ async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached,
         Ok((accepted, permit)) => Some(attach(socket, &shard, accepted, permit)),
         Err(answer) => {
             counts.rejected(answer.reason);
-            // The client may be gone already.
-            let _ = socket.write_all(&answer.response).await;
-            let _ = socket.shutdown().await;
+            dismiss(&mut socket, &answer.response).await;
             None
         }
     }
+}
+
+/// Sends a whole answer and ends the connection. What the client still sends is read and thrown away for a while: a
+/// socket that is closed with unread input is reset, and the reset would overtake the answer.
+async fn dismiss(socket: &mut TcpStream, response: &[u8]) {
+    let exchange = async {
+        socket.write_all(response).await?;
+        socket.shutdown().await?;
+        let mut discarded = [0; 512];
+        while socket.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // The client may be gone already, or never go.
+    let _ = tokio::time::timeout(FAREWELL_TIMEOUT, exchange).await;
 }
 
 fn attach(
@@ -284,6 +312,13 @@ fn asks(head: &RequestHead, wanted: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use tokio::net::TcpListener;
+    use tokio::task::{LocalSet, spawn_local};
+
+    use super::*;
+    use crate::connection::tests::shard;
+    use crate::handshakes::Handshakes;
+
     /// The size of the future that an async function of three arguments returns.
     fn future_bytes<A, B, C, F: Future>(_: fn(A, B, C) -> F) -> usize {
         size_of::<F>()
@@ -292,7 +327,50 @@ mod tests {
     #[test]
     fn the_task_of_an_idle_connection_stays_small() {
         // A thousand connections more or less of this size are a megabyte: whatever is rare is boxed.
-        let bytes = future_bytes(super::serve);
+        let bytes = future_bytes(serve);
         assert!(bytes <= 1024, "{bytes} bytes");
+    }
+
+    /// A client's socket, and ours.
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_says_too_much_can_finish_and_read_what_is_wrong() {
+        let (mut client, socket) = pair().await;
+        let shard = shard().await;
+        let place = Handshakes::new(1).enter().await;
+        let talk = async {
+            // Much more than sockets hold.
+            let head = format!("GET / HTTP/1.1\r\nX: {}\r\n", "x".repeat(8 << 20));
+            client.write_all(head.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+            drop(client);
+        };
+        tokio::join!(serve(socket, shard, place), talk);
+    }
+
+    #[tokio::test]
+    async fn a_silent_socket_is_closed_when_somebody_else_needs_its_place() {
+        let (mut client, socket) = pair().await;
+        let shard = shard().await;
+        let handshakes = Handshakes::new(1);
+        let test = async {
+            let place = handshakes.enter().await;
+            spawn_local(serve(socket, shard.clone(), place));
+            let _other = handshakes.enter().await;
+            // Long before the time for a head is over.
+            assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+        };
+        let limit = shard.limits().head_timeout / 2;
+        let tasks = LocalSet::new();
+        let test = tokio::time::timeout(limit, test);
+        tasks.run_until(test).await.unwrap();
     }
 }

@@ -21,6 +21,7 @@ mod drain;
 mod echo;
 mod fleet;
 mod glob;
+mod handshakes;
 mod hub;
 mod listen;
 mod look_up;

@@ -14,7 +14,7 @@ use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::tcp;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use crate::accept;
@@ -22,6 +22,7 @@ use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::drain::{DrainPlan, drain};
 use crate::fleet::{Errand, Fleet, Shards};
+use crate::handshakes::Handshakes;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::operations;
 use crate::policy::Policy;
@@ -199,16 +200,14 @@ async fn serve(
 
 /// Accepts for ever. Also while draining: who comes then gets an answer and goes to another worker.
 async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
-    let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
+    let handshakes = Handshakes::new(HANDSHAKES_MAX);
     loop {
-        // Who comes when too many are shaking hands waits in the listener's backlog.
-        let Ok(handshake) = handshakes.clone().acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((socket, _)) => {
                 if tcp::prepare(&socket).is_ok() {
-                    tokio::task::spawn_local(accept::serve(socket, shard.clone(), handshake));
+                    // The next ones wait in the listener's backlog meanwhile.
+                    let place = handshakes.enter().await;
+                    tokio::task::spawn_local(accept::serve(socket, shard.clone(), place));
                 }
             }
             Err(error) => {
