@@ -5,6 +5,7 @@
 //! without a lock. Only the task reads the socket and only the task ends the connection; others ask it to.
 
 mod held;
+mod only;
 mod pace;
 mod wait;
 
@@ -53,8 +54,8 @@ pub(crate) struct Connection {
     ending: OnceCell<Ending>,
     /// What channels have delivered before the client was told that it is connected.
     held: Held,
-    /// It is in the shard's list of users.
-    is_listed: Cell<bool>,
+    /// Since when it is connected, and in the shard's list of users; Unix milliseconds. 0: not yet.
+    connected_at_ms: Cell<u64>,
     /// It is in no channel any more.
     has_left: Cell<bool>,
     pinged_at: Cell<Option<Instant>>,
@@ -77,7 +78,7 @@ impl Connection {
             armed_tick: Cell::new(0),
             ending: OnceCell::new(),
             held: Held::default(),
-            is_listed: Cell::new(false),
+            connected_at_ms: Cell::new(0),
             has_left: Cell::new(false),
             pinged_at: Cell::new(None),
         }
@@ -187,8 +188,14 @@ impl Connection {
         if session.is_connecting() {
             self.held.begin();
         }
-        if session.is_connected() && !self.is_listed.replace(true) {
-            self.shard.list(self.id, session.user());
+        if !session.is_connected() || self.connected_at_ms.get() > 0 {
+            return;
+        }
+        self.connected_at_ms.set(only::unix_ms());
+        self.shard.list(self.id, session.user());
+        let personal = &self.shard.policy().client.personal_channel;
+        if personal.as_ref().is_some_and(|own| own.single_connection) {
+            self.stay_alone();
         }
     }
 

@@ -119,7 +119,9 @@ fn disconnect(shard: &Shard, wanted: &Disconnect) -> Answer {
     let goodbye = Goodbye::new(code, &wanted.reason);
     for connection in targets(shard, &wanted.target) {
         let client = connection.session().borrow().client().to_string();
-        if !wanted.whitelist.contains(&client) {
+        let newcomer = wanted.newcomer.as_ref();
+        let gives_way = newcomer.is_none_or(|newcomer| connection.gives_way_to(newcomer));
+        if gives_way && !wanted.whitelist.contains(&client) {
             let command = ServerCommand::Disconnect(goodbye.clone());
             connection.notify(Event::Command(command));
         }

@@ -257,6 +257,33 @@ async fn user_of(fleet: &Fleet, client: &Client) -> Result<Value> {
 }
 
 #[tokio::test]
+async fn a_user_who_may_have_one_connection_keeps_the_newest() -> Result<()> {
+    let fleet = builder(2)
+        .worker("client.subscribe_to_user_personal_channel.enabled", true)
+        .worker(
+            "client.subscribe_to_user_personal_channel.single_connection",
+            true,
+        )
+        .start()
+        .await?;
+    all_answer(&fleet, 2).await?;
+    let mut other = fleet.user("8", Json).await?;
+    let token = token::user("7")?;
+    let mut clients = Vec::new();
+    for worker in fleet.workers.iter().chain(&fleet.workers) {
+        let dial = flotilla_tests::client::Dial::to(worker.url());
+        clients.push(dial.connect(&token).await?);
+        if let [.., older, _] = clients.as_mut_slice() {
+            assert_eq!(older.closed().await?.code, 3504);
+        }
+    }
+    let newest = clients.last_mut().context("nobody came")?;
+    newest.subscribe(ROOM).await?;
+    other.subscribe(ROOM).await?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_worker_that_hangs_is_named() -> Result<()> {
     let mut fleet = fleet_of(3).await?;
     let _clients = two_in_the_room(&fleet).await?;

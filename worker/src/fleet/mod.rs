@@ -37,8 +37,8 @@ pub(crate) use answer::{
 };
 pub(crate) use gather::Gathered;
 pub(crate) use request::{
-    Channels, Connections, Disconnect, InChannel, Info, Position, Question, Refresh, Revocations,
-    Subscribe, Target, Unsubscribe,
+    Channels, Connections, Disconnect, InChannel, Info, Newcomer, Position, Question, Refresh,
+    Revocations, Subscribe, Target, Unsubscribe,
 };
 pub(crate) use revoke::keep_in_step;
 pub(crate) use shards::{Errand, Load, Shards};

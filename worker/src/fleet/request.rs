@@ -135,6 +135,19 @@ pub(crate) struct Disconnect {
     pub(crate) code: u32,
     #[prost(string, tag = "4")]
     pub(crate) reason: String,
+    /// Only those that were there before this one. `None`: all.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) newcomer: Option<Newcomer>,
+}
+
+/// A connection that its user's other ones give way to.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Newcomer {
+    #[prost(string, tag = "1")]
+    pub(crate) client: String,
+    /// Unix milliseconds, by the clock of its worker.
+    #[prost(uint64, tag = "2")]
+    pub(crate) connected_at_ms: u64,
 }
 
 /// See [`Question::Refresh`].

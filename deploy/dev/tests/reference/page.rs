@@ -17,7 +17,7 @@ Each entry of `channel.namespaces` has a `name`, the part of a channel's name be
 
 Some options are read, checked and have no effect yet, because what they are for is not served yet: `delta_publish` and
 `allowed_delta_types`, `allow_tags_filter`, `client.user_connection_limit`,
-`client.subscribe_to_user_personal_channel.single_connection` and `http_api.on_client_listener` of the worker. The gateway
+`http_api.on_client_listener` of the worker. The gateway
 forwards the HTTP fallback and, if asked to, the server API; the workers' client listeners answer 404 to both.
 ";
 

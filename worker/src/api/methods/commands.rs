@@ -157,6 +157,7 @@ impl Methods {
             whitelist: request.whitelist,
             code: goodbye.code,
             reason: goodbye.reason,
+            newcomer: None,
         };
         self.everywhere(Question::Disconnect(question)).await
     }

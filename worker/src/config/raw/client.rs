@@ -102,6 +102,7 @@ pub struct RawPersonalChannel {
     pub enabled: bool,
     /// The namespace that it is in. Empty: none.
     pub personal_channel_namespace: String,
-    /// A user keeps one connection: whoever connects anew makes the user's older connections end.
+    /// A user keeps one connection: whoever connects anew makes the user's older connections end, with 3504, on whatever
+    /// worker they are.
     pub single_connection: bool,
 }
