@@ -10,6 +10,7 @@ mod delta;
 mod drain;
 mod filter;
 mod forged_passport;
+mod hostile_commands;
 mod hostile_frames;
 mod http;
 mod jwks;
