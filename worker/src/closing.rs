@@ -64,7 +64,7 @@ pub(crate) enum Ending {
     Stalled,
     /// A message beyond the limit (RFC 6455 §7.4.1: 1009).
     TooBig,
-    /// Not the WebSocket protocol (1002).
+    /// Not the transport's protocol (1002).
     Violation,
     /// A text frame that is not UTF-8 (1007).
     NotText,
@@ -89,7 +89,7 @@ impl Ending {
         }
     }
 
-    /// Code and reason of the Close frame that is sent; `None` where the client said its own or cannot read one. A
+    /// Code and reason that the client is told; `None` where it said its own or cannot read one. A
     /// reason is never empty: a client may take a code without one for something else.
     pub(crate) fn close(&self) -> Option<(u16, &str)> {
         match self {

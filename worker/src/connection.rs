@@ -17,15 +17,15 @@ use bytes::{Bytes, BytesMut};
 use flotilla_shared::protocol::codes::DisconnectCode;
 use flotilla_shared::protocol::types::{Command, Reply};
 use flotilla_shared::protocol::{DecodeError, Messages, commands};
-use flotilla_shared::websocket::{Opcode, append_frame, close_frame};
+use flotilla_shared::websocket::{Opcode, append_frame};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 
 use crate::closing::{Ending, close};
 use crate::hub::Member;
+use crate::intake::{Input, Intake, Source};
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
-use crate::reader::Reader;
 use crate::session::{Action, Actions, Event, Pings, Publish, Session};
 use crate::shard::Shard;
 use crate::wire::Wire;
@@ -86,6 +86,11 @@ impl Connection {
 
     pub(crate) fn outbox(&self) -> &Outbox {
         &self.outbox
+    }
+
+    /// How it carries messages.
+    pub(crate) fn wire(&self) -> Wire {
+        self.wire
     }
 
     pub(crate) fn session(&self) -> &RefCell<Session> {
@@ -232,20 +237,21 @@ impl Connection {
         }
     }
 
-    /// Reads the socket until the connection ends, then ends it. `rest` was read behind the upgrade's head.
-    pub(crate) async fn run(self: &Rc<Self>, rest: Vec<u8>) {
+    /// Listens to the client until the connection ends, then ends it.
+    pub(crate) async fn run(self: &Rc<Self>, source: Source) {
         let limit = self.shard.limits().message_max_bytes;
-        let mut reader = Reader::new(self.clone(), rest, limit).await;
+        let mut intake = Intake::new(self.clone(), source, limit).await;
         self.arm();
-        let ending = self.read(&mut reader).await;
+        let ending = self.listen(&mut intake).await;
         self.end(ending.clone());
         self.shard.leave_all(self);
-        reader.flush().await;
-        drop(reader);
-        Box::pin(close(&self.outbox, &ending, close_frame)).await;
+        intake.flush().await;
+        drop(intake);
+        let goodbye = |code, reason: &str| self.wire.goodbye(code, reason);
+        Box::pin(close(&self.outbox, &ending, goodbye)).await;
     }
 
-    async fn read(self: &Rc<Self>, reader: &mut Reader<Self>) -> Ending {
+    async fn listen(self: &Rc<Self>, intake: &mut Intake) -> Ending {
         loop {
             if let Some(ending) = self.ending.get() {
                 return ending.clone();
@@ -257,12 +263,9 @@ impl Connection {
             }
             let pending = self.outbox.queued_bytes() > 0;
             tokio::select! {
-                message = reader.next() => {
-                    let pause = match &message {
-                        Some(Ok(message)) => self.metered(message),
-                        _ => None,
-                    };
-                    if let Some(ending) = self.message(message).await {
+                input = intake.next() => {
+                    let pause = input.bytes().and_then(|bytes| self.metered(bytes));
+                    if let Some(ending) = self.input(input).await {
                         return ending;
                     }
                     if let Some(until) = pause {
@@ -276,6 +279,17 @@ impl Connection {
                 }
                 () = self.outbox.woken() => self.arm(),
             }
+        }
+    }
+
+    async fn input(self: &Rc<Self>, input: Input) -> Option<Ending> {
+        match input {
+            Input::Message(message) => self.message(message).await,
+            Input::Commands(commands) => {
+                self.frame(&commands).await;
+                None
+            }
+            Input::End(ending) => Some(ending),
         }
     }
 

@@ -17,7 +17,6 @@ use crate::fleet::{
     Question, Refresh, Subscribe, Target,
 };
 use crate::glob::Glob;
-use crate::hub::Member as _;
 use crate::revocation::{Revocation, unix_seconds};
 use crate::session::{Event, ServerCommand, ServerRefresh, ServerSubscribe};
 use crate::shard::Shard;
@@ -47,7 +46,7 @@ fn answer(shard: &Rc<Shard>, question: &Question) -> Answer {
         Question::Connections(asked) => connections(shard, asked),
         Question::Revoke(revoked) => revoke(shard, &revoked.revocations),
         // Those are answered for the worker as a whole.
-        Question::Info(_) | Question::Revocations(_) => Answer::refused(),
+        Question::Info(_) | Question::Emulate(_) | Question::Revocations(_) => Answer::refused(),
     }
 }
 
@@ -62,6 +61,7 @@ fn targets(shard: &Shard, target: &Target) -> Vec<Rc<Connection>> {
         let session = connection.session().borrow();
         session.is_connected()
             && (target.client.is_empty() || session.client().to_string() == target.client)
+            && (target.session.is_empty() || session.session() == Some(&target.session))
     });
     connections
 }
@@ -179,7 +179,7 @@ fn connections(shard: &Shard, asked: &Connections) -> Answer {
         ConnectionInfo {
             client,
             user: session.user().to_owned(),
-            transport: "websocket".to_owned(),
+            transport: connection.wire().label().to_owned(),
             protocol: match connection.wire().format() {
                 Format::Json => "json",
                 Format::Protobuf => "protobuf",

@@ -20,14 +20,16 @@ use prometheus::Registry;
 use tokio::task::JoinSet;
 
 use crate::announce::Announcement;
-use crate::api::{Api, ApiOptions, Methods};
+use crate::api::{Api, ApiOptions, ApiService, Methods};
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::control::{Control, ControlBroker};
+use crate::emulation::Sessions;
 use crate::fleet::{Fleet, Shards, keep_in_step};
 use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
+use crate::shard::Common;
 use crate::thread::{ShardBrokers, ShardContext, ShardThread};
 use crate::user_capacity::UserCapacity;
 
@@ -184,14 +186,7 @@ impl Worker {
     /// # Errors
     /// When a shard could not be started or has crashed.
     pub async fn serve(self, lifecycle: Lifecycle, brokers: Brokers) -> Result<(), ServeError> {
-        tracing::info!(
-            worker = self.config.id,
-            websocket = %self.address,
-            admin = %self.admin.local_addr(),
-            api = self.api_addr().map(tracing::field::display),
-            shards = self.listeners.len(),
-            "listening"
-        );
+        self.say_where();
         warn_of(&self.config);
         let capacity = Capacity::new(self.config.connections_cap());
         let limit = i64::try_from(capacity.limit()).unwrap_or(i64::MAX);
@@ -199,7 +194,9 @@ impl Worker {
         let connected: ShardBrokers = self.listeners.iter().map(|_| OnceLock::new()).collect();
         let ready = is_ready(connected.clone(), self.config.verifier.clone());
         let mailboxes = Shards::new(self.listeners.len());
-        let control = self.control(&brokers, capacity.clone(), mailboxes.clone(), &lifecycle);
+        let sessions = Sessions::default();
+        let reached = (mailboxes.clone(), sessions.clone());
+        let control = self.control(&brokers, capacity.clone(), reached, &lifecycle);
         let (broker, fleet) = (control.broker.clone(), control.fleet.clone());
         let control = tokio::spawn(control.run(brokers.clone(), self.broker_metrics.clone()));
         let methods = Methods {
@@ -211,10 +208,18 @@ impl Worker {
         };
         // What runs beside the shards and ends after them.
         let mut beside = JoinSet::new();
+        let options = self.config.api.as_ref();
         let calls = self.metrics.api.clone();
-        if let Some(api) = self.api {
-            beside.spawn(async { drop(api.serve(methods, calls).await) });
+        let service = options.map(|options| ApiService::new(options, methods, calls));
+        if let (Some(api), Some(service)) = (self.api, service.clone()) {
+            beside.spawn(async { drop(api.serve(service).await) });
         }
+        let is_for_clients = options.is_some_and(|options| options.on_client_listener);
+        let common = Common {
+            fleet: fleet.clone(),
+            sessions,
+            api: service.filter(|_| is_for_clients),
+        };
         if let Some(jwks) = self.jwks {
             beside.spawn(jwks.run());
         }
@@ -229,10 +234,10 @@ impl Worker {
             metrics: self.metrics,
             broker_metrics: self.broker_metrics,
             connected,
-            fleet,
             mailboxes,
             revocations: self.revocations,
             user_capacity,
+            common,
         };
         let shards = start(self.listeners, &context)?;
         watch_runtimes(
@@ -263,12 +268,23 @@ fn warn_of(config: &Config) {
 }
 
 impl Worker {
+    fn say_where(&self) {
+        tracing::info!(
+            worker = self.config.id,
+            websocket = %self.address,
+            admin = %self.admin.local_addr(),
+            api = self.api_addr().map(tracing::field::display),
+            shards = self.listeners.len(),
+            "listening"
+        );
+    }
+
     /// What speaks for this worker, and hears the others.
     fn control(
         &self,
         brokers: &Brokers,
         capacity: Capacity,
-        mailboxes: Shards,
+        (mailboxes, sessions): (Shards, Sessions),
         lifecycle: &Lifecycle,
     ) -> Control {
         let id = &self.config.id;
@@ -286,6 +302,7 @@ impl Worker {
                 broker.clone(),
                 mailboxes,
                 revocations,
+                sessions,
                 self.metrics.fleet.clone(),
             ),
             broker,
@@ -298,7 +315,7 @@ async fn bind_api(options: &ApiOptions) -> Result<Option<Api>, BindError> {
     let Some(address) = options.listen else {
         return Ok(None);
     };
-    let bound = Api::bind(address, options.clone()).await;
+    let bound = Api::bind(address).await;
     bound
         .map(Some)
         .map_err(|source| BindError::Api { address, source })

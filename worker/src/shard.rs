@@ -17,8 +17,10 @@ use flotilla_shared::broker::Broker;
 use flotilla_shared::lifecycle::Lifecycle;
 use slab::Slab;
 
+use crate::api::ApiService;
 use crate::capacity::Capacity;
 use crate::connection::Connection;
+use crate::emulation::Sessions;
 use crate::fleet::Fleet;
 use crate::hub::Hub;
 use crate::look_up::Presences;
@@ -52,6 +54,17 @@ pub(crate) struct Admission {
     pub(crate) echoes: bool,
 }
 
+/// What the shards of a worker have in common. It is asked when a request comes, and never while something is delivered.
+#[derive(Clone)]
+pub(crate) struct Common {
+    /// All workers, this one among them.
+    pub(crate) fleet: Fleet,
+    /// The sessions that take commands from requests.
+    pub(crate) sessions: Sessions,
+    /// The server API, if clients' listener answers it, too.
+    pub(crate) api: Option<ApiService>,
+}
+
 /// See the module's documentation.
 pub(crate) struct Shard {
     policy: Rc<Policy>,
@@ -59,8 +72,8 @@ pub(crate) struct Shard {
     admission: Admission,
     lifecycle: Lifecycle,
     broker: Arc<dyn Broker>,
-    fleet: Fleet,
     metrics: ShardMetrics,
+    common: Common,
     hub: RefCell<Hub<Connection>>,
     wheel: RefCell<Wheel>,
     connections: RefCell<Slab<Rc<Connection>>>,
@@ -78,8 +91,8 @@ impl Shard {
         admission: Admission,
         lifecycle: Lifecycle,
         broker: Arc<dyn Broker>,
-        fleet: Fleet,
         metrics: ShardMetrics,
+        common: Common,
     ) -> Self {
         let (announcer, announcements) = Announcer::new();
         Self {
@@ -88,8 +101,8 @@ impl Shard {
             admission,
             lifecycle,
             broker,
-            fleet,
             metrics,
+            common,
             hub: RefCell::new(Hub::new()),
             wheel: RefCell::new(Wheel::new(Instant::now())),
             connections: RefCell::new(Slab::new()),
@@ -122,7 +135,7 @@ impl Shard {
 
     /// All workers.
     pub(crate) fn fleet(&self) -> &Fleet {
-        &self.fleet
+        &self.common.fleet
     }
 
     /// What this shard's clients want to know of who is where.
@@ -132,6 +145,11 @@ impl Shard {
 
     pub(crate) fn metrics(&self) -> &ShardMetrics {
         &self.metrics
+    }
+
+    /// What it has in common with the worker's other shards.
+    pub(crate) fn common(&self) -> &Common {
+        &self.common
     }
 
     /// The time for a session.

@@ -21,13 +21,13 @@ use crate::accept;
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::drain::{DrainPlan, drain};
-use crate::fleet::{Errand, Fleet, Shards};
+use crate::fleet::{Errand, Shards};
 use crate::handshakes::Handshakes;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::operations;
 use crate::policy::Policy;
 use crate::revocation::Revocations;
-use crate::shard::{Admission, Shard};
+use crate::shard::{Admission, Common, Shard};
 use crate::user_capacity::UserCapacity;
 
 /// How long a shard waits before it tries a broker that could not be reached again.
@@ -52,10 +52,10 @@ pub(crate) struct ShardContext {
     pub(crate) metrics: Metrics,
     pub(crate) broker_metrics: BrokerMetrics,
     pub(crate) connected: ShardBrokers,
-    pub(crate) fleet: Fleet,
     pub(crate) mailboxes: Shards,
     pub(crate) revocations: Revocations,
     pub(crate) user_capacity: UserCapacity,
+    pub(crate) common: Common,
 }
 
 /// A shard's thread, seen from outside.
@@ -151,8 +151,8 @@ impl ShardContext {
             admission,
             self.lifecycle,
             connection.broker,
-            self.fleet,
             ShardMetrics::new(self.metrics),
+            self.common,
         ));
         // Serving begins when every shard has come this far; nobody waits if one of them failed.
         let _ = started.send(());

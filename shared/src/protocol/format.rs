@@ -36,6 +36,14 @@ impl Format {
         }
     }
 
+    /// The type of a body in this format.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Protobuf => "application/octet-stream",
+        }
+    }
+
     /// The format that a name in `Sec-WebSocket-Protocol` stands for, if it is one of ours.
     pub fn from_subprotocol(name: &str) -> Option<Self> {
         Self::ALL

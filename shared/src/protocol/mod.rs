@@ -26,7 +26,7 @@ use serde::de::DeserializeOwned;
 pub use error::{DecodeError, EncodeError, JsonProblem};
 pub use format::Format;
 pub use json::is_json;
-use types::{Command, Reply};
+use types::{Command, Push, Reply};
 
 /// The commands of a client's frame, in order. An empty frame has none. The iterator ends
 /// after the first error.
@@ -47,6 +47,15 @@ pub fn replies(format: Format, frame: &[u8]) -> Messages<'_, Reply> {
 /// [`EncodeError`]; `out` is then as it was.
 pub fn append_reply(format: Format, reply: &Reply, out: &mut BytesMut) -> Result<(), EncodeError> {
     append(format, reply, out)
+}
+
+/// Appends a push to `out`, as [`append_reply`] does for replies; for clients that only listen, who
+/// get it without a reply around it.
+///
+/// # Errors
+/// [`EncodeError`]; `out` is then as it was.
+pub fn append_push(format: Format, push: &Push, out: &mut BytesMut) -> Result<(), EncodeError> {
+    append(format, push, out)
 }
 
 /// Appends a command to `out`, as [`append_reply`] does for replies; for clients.

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use thiserror::Error;
 
-use crate::http::{RequestHead, refusal};
+use crate::http::{Header, RequestHead, refusal};
 
 /// RFC 6455 §1.3.
 const ACCEPT_GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -60,14 +60,18 @@ impl UpgradeError {
         }
     }
 
+    /// What the answer says besides.
+    pub fn headers(&self) -> Vec<Header> {
+        match self {
+            Self::Method => vec![("Allow", "GET".to_owned())],
+            Self::Version => vec![("Sec-WebSocket-Version", "13".to_owned())],
+            _ => Vec::new(),
+        }
+    }
+
     /// The complete HTTP answer.
     pub fn response(&self) -> Vec<u8> {
-        let extra: &[(&str, String)] = match self {
-            Self::Method => &[("Allow", "GET".to_owned())],
-            Self::Version => &[("Sec-WebSocket-Version", "13".to_owned())],
-            _ => &[],
-        };
-        refusal(self.status(), &self.to_string(), extra)
+        refusal(self.status(), &self.to_string(), &self.headers())
     }
 }
 

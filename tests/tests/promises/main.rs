@@ -8,6 +8,7 @@ mod config;
 mod delivery;
 mod delta;
 mod drain;
+mod fallback;
 mod filter;
 mod forged_passport;
 mod hostile_commands;

@@ -1,4 +1,4 @@
-//! The server API: how a back end publishes, over HTTP, on a listener of its own.
+//! The server API: how a back end publishes, over HTTP, on a listener of its own; for development also on that of clients.
 //!
 //! Owns: the routes, who may call them, and the shape of an answer. What a method does is `methods`' business. Every
 //! answer that reaches a method has status 200 and says in its body how it went, as this API's client libraries expect;
@@ -37,7 +37,6 @@ pub(crate) struct ApiOptions {
     /// Its own listener, if it has one.
     pub(crate) listen: Option<SocketAddr>,
     /// Clients' listener answers it, too.
-    #[expect(dead_code, reason = "that listener answers upgrades only, so far")]
     pub(crate) on_client_listener: bool,
     /// Who may call.
     pub(crate) keys: Arc<ApiKeys>,
@@ -48,7 +47,6 @@ pub(crate) struct ApiOptions {
 /// A bound API listener. It is for back ends, not for clients.
 #[derive(Debug)]
 pub(crate) struct Api {
-    options: ApiOptions,
     listener: TcpListener,
     address: SocketAddr,
 }
@@ -125,10 +123,23 @@ impl From<Result<Outcome, Failure>> for Body {
     }
 }
 
+/// What answers calls, on whichever listener they come. Clones share it.
+#[derive(Clone)]
+pub(crate) struct ApiService(Arc<Context>);
+
 struct Context {
     keys: Arc<ApiKeys>,
+    body_max_bytes: usize,
     methods: Methods,
     calls: ApiCalls,
+}
+
+/// How a call is answered.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: StatusCode,
+    pub(crate) content_type: &'static str,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Api {
@@ -136,14 +147,10 @@ impl Api {
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub(crate) async fn bind(listen: SocketAddr, options: ApiOptions) -> io::Result<Self> {
+    pub(crate) async fn bind(listen: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(listen).await?;
         let address = listener.local_addr()?;
-        Ok(Self {
-            options,
-            listener,
-            address,
-        })
+        Ok(Self { listener, address })
     }
 
     /// The address that is listened on.
@@ -155,40 +162,71 @@ impl Api {
     ///
     /// # Errors
     /// None: failures to accept are retried.
-    pub(crate) async fn serve(self, methods: Methods, calls: ApiCalls) -> io::Result<()> {
-        let context = Context {
-            keys: self.options.keys,
-            methods,
-            calls,
-        };
+    pub(crate) async fn serve(self, service: ApiService) -> io::Result<()> {
+        let body_max_bytes = service.body_max_bytes();
         let routes = Router::new()
             .route("/api/{method}", post(call))
-            .layer(DefaultBodyLimit::max(self.options.body_max_bytes))
-            .with_state(Arc::new(context));
+            .layer(DefaultBodyLimit::max(body_max_bytes))
+            .with_state(service);
         axum::serve(self.listener, routes).await
     }
 }
 
 async fn call(
-    State(context): State<Arc<Context>>,
+    State(service): State<ApiService>,
     Path(method): Path<String>,
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if !context.keys.admit(&headers, uri.query()) {
-        context.calls.unauthorized(&method);
-        return (
-            StatusCode::UNAUTHORIZED,
-            "the API key is missing or wrong\n",
-        )
-            .into_response();
+    let answered = service.call(&method, uri.query(), &headers, &body).await;
+    let Answered {
+        status,
+        content_type,
+        body,
+    } = answered;
+    (status, [("content-type", content_type)], body).into_response()
+}
+
+impl ApiService {
+    /// What answers with these methods, and counts.
+    pub(crate) fn new(options: &ApiOptions, methods: Methods, calls: ApiCalls) -> Self {
+        Self(Arc::new(Context {
+            keys: options.keys.clone(),
+            body_max_bytes: options.body_max_bytes,
+            methods,
+            calls,
+        }))
     }
-    let result = context.methods.call(&method, &body).await;
-    context.calls.called(&method, result.is_ok());
-    match result {
-        Err(failure) if wants_statuses(&headers) => json(failure.status(), &failure),
-        result => json(StatusCode::OK, &Body::from(result)),
+
+    /// Largest request.
+    pub(crate) fn body_max_bytes(&self) -> usize {
+        self.0.body_max_bytes
+    }
+
+    /// Answers a call, be it allowed or not.
+    pub(crate) async fn call(
+        &self,
+        method: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Answered {
+        let context = &self.0;
+        if !context.keys.admit(headers, query) {
+            context.calls.unauthorized(method);
+            return Answered {
+                status: StatusCode::UNAUTHORIZED,
+                content_type: "text/plain; charset=utf-8",
+                body: b"the API key is missing or wrong\n".to_vec(),
+            };
+        }
+        let result = context.methods.call(method, body).await;
+        context.calls.called(method, result.is_ok());
+        match result {
+            Err(failure) if wants_statuses(headers) => json(failure.status(), &failure),
+            result => json(StatusCode::OK, &Body::from(result)),
+        }
     }
 }
 
@@ -198,12 +236,18 @@ fn wants_statuses(headers: &HeaderMap) -> bool {
         .is_some_and(|mode| mode.as_bytes() == ERROR_MODE_TRANSPORT.as_bytes())
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_vec(body) {
-        Ok(body) => (status, [("content-type", "application/json")], body).into_response(),
+fn json(status: StatusCode, body: &impl Serialize) -> Answered {
+    let written = serde_json::to_vec(body);
+    let status = match &written {
+        Ok(_) => status,
         Err(error) => {
             tracing::error!(%error, "an answer of the API cannot be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+            StatusCode::INTERNAL_SERVER_ERROR
         }
+    };
+    Answered {
+        status,
+        content_type: "application/json",
+        body: written.unwrap_or_default(),
     }
 }

@@ -23,7 +23,7 @@ impl Connection {
             Question::Disconnect(Disconnect {
                 target: Target {
                     user: session.user().to_owned(),
-                    client: String::new(),
+                    ..Target::default()
                 },
                 whitelist: Vec::new(),
                 code: u32::from(code.code()),

@@ -5,15 +5,13 @@
 use std::rc::Rc;
 use std::time::Instant;
 
-use tokio_tungstenite::tungstenite::Message;
-
 use super::Connection;
 
 impl Connection {
-    /// Counts a message; until when the client's next one has to wait, if it has to.
-    pub(super) fn metered(&self, message: &Message) -> Option<Instant> {
+    /// Counts a message of so many bytes; until when the client's next one has to wait, if it has to.
+    pub(super) fn metered(&self, bytes: usize) -> Option<Instant> {
         let now = Instant::now();
-        let (until, limit) = self.session.borrow_mut().received(message.len(), now)?;
+        let (until, limit) = self.session.borrow_mut().received(bytes, now)?;
         self.shard.metrics().limited(limit);
         Some(until)
     }

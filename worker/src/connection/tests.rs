@@ -17,12 +17,15 @@ use super::*;
 use crate::capacity::Capacity;
 use crate::config::{Config, RawConfig};
 use crate::control::ControlBroker;
+use crate::emulation::Sessions;
 use crate::fleet::{Fleet, Shards};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbox::Pushed;
 use crate::policy::Policy;
+use crate::reader::Reader;
 use crate::revocation::Revocations;
-use crate::shard::Admission;
+use crate::session::Transport;
+use crate::shard::{Admission, Common};
 use crate::user_capacity::UserCapacity;
 
 fn config() -> Config {
@@ -36,22 +39,26 @@ fn config() -> Config {
 
 /// A shard on a broker of its own.
 pub(crate) async fn shard() -> Rc<Shard> {
-    let config = config();
+    shard_with(&config()).await
+}
+
+pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
     let registry = Registry::new();
     let metrics = BrokerMetrics::register(&registry).unwrap();
     let brokers = Brokers::Memory(MemoryBus::default());
     let broker = brokers.connect("test", &metrics).await.unwrap();
     let admission = Admission {
-        passport_keys: None,
-        passport_required: false,
-        allowed_origins: Vec::new(),
+        passport_keys: config.passport_keys.clone(),
+        passport_required: config.passport_required,
+        allowed_origins: config.allowed_origins.clone(),
         capacity: Capacity::new(10),
         echoes: false,
     };
     let metrics = Metrics::register(&registry).unwrap();
+    let sessions = Sessions::default();
     Rc::new(Shard::new(
         Rc::new(Policy::new(
-            &config,
+            config,
             Revocations::default(),
             UserCapacity::new(0),
         )),
@@ -59,14 +66,19 @@ pub(crate) async fn shard() -> Rc<Shard> {
         admission,
         Lifecycle::new(),
         broker.broker,
-        Fleet::new(
-            "test".to_owned(),
-            ControlBroker::default(),
-            Shards::new(0),
-            Revocations::default(),
-            metrics.fleet.clone(),
-        ),
-        ShardMetrics::new(metrics),
+        ShardMetrics::new(metrics.clone()),
+        Common {
+            fleet: Fleet::new(
+                config.id.clone(),
+                ControlBroker::default(),
+                Shards::new(0),
+                Revocations::default(),
+                sessions.clone(),
+                metrics.fleet,
+            ),
+            sessions,
+            api: None,
+        },
     ))
 }
 
@@ -83,7 +95,7 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
         shard.policy().clone(),
         Uuid::new_v4(),
         None,
-        Pings::Messages,
+        Transport::default(),
         shard.now(),
     );
     let make = |id| {
@@ -99,8 +111,9 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
 }
 
 async fn read(connection: &Rc<Connection>) -> Ending {
-    let mut reader = Reader::new(connection.clone(), Vec::new(), 1000).await;
-    connection.read(&mut reader).await
+    let source = Source::WebSocket(Vec::new());
+    let mut intake = Intake::new(connection.clone(), source, 1000).await;
+    connection.listen(&mut intake).await
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use flotilla_shared::protocol::types::ClientInfo;
 use prost::{Message, Oneof};
 
 use super::request::{Question, Revocations};
+use crate::emulation::Delivery;
 
 /// A part is not grown beyond this. Well below what a broker takes, and small enough to let others in between.
 const PART_BYTES: usize = 128 * 1024;
@@ -31,6 +32,9 @@ pub(crate) enum Answer {
     /// The worker.
     #[prost(message, tag = "7")]
     Node(Node),
+    /// What became of what a client sent.
+    #[prost(message, tag = "8")]
+    Emulated(Emulated),
     /// Revocations that are in force.
     #[prost(message, tag = "9")]
     Revocations(Revocations),
@@ -107,6 +111,13 @@ pub(crate) struct Node {
     pub(crate) uptime: u64,
 }
 
+/// See [`Answer::Emulated`].
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct Emulated {
+    #[prost(enumeration = "Delivery", tag = "1")]
+    pub(crate) delivery: i32,
+}
+
 /// See [`Answer::Refused`].
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct Refused {}
@@ -122,6 +133,13 @@ impl Answer {
         Self::Refused(Refused {})
     }
 
+    /// What became of what a client sent.
+    pub(super) fn emulated(delivery: Delivery) -> Self {
+        Self::Emulated(Emulated {
+            delivery: delivery.into(),
+        })
+    }
+
     /// The answer to `question` of a worker that has no clients.
     pub(super) fn nothing_to(question: &Question) -> Self {
         match question {
@@ -129,6 +147,7 @@ impl Answer {
             Question::PresenceStats(_) | Question::Channels(_) => Self::Counts(Counts::default()),
             Question::Connections(_) => Self::Connections(Connections::default()),
             Question::Info(_) => Self::Node(Node::default()),
+            Question::Emulate(_) => Self::emulated(Delivery::Unknown),
             Question::Revocations(_) => Self::Revocations(Revocations::default()),
             Question::Subscribe(_)
             | Question::Unsubscribe(_)

@@ -37,13 +37,14 @@ pub(crate) use answer::{
 };
 pub(crate) use gather::Gathered;
 pub(crate) use request::{
-    Channels, Connections, Disconnect, InChannel, Info, Newcomer, Position, Question, Refresh,
-    Revocations, Subscribe, Target, Unsubscribe,
+    Channels, Connections, Disconnect, Emulate, InChannel, Info, Newcomer, Position, Question,
+    Refresh, Revocations, Subscribe, Target, Unsubscribe,
 };
 pub(crate) use revoke::keep_in_step;
 pub(crate) use shards::{Errand, Load, Shards};
 
 use crate::control::ControlBroker;
+use crate::emulation::Sessions;
 use crate::metrics::{Asked, FleetMetrics};
 use crate::revocation::Revocations as Keeper;
 use asks::{Asks, TooLarge};
@@ -73,6 +74,7 @@ struct Inner {
     serving: Arc<Semaphore>,
     shards: Shards,
     revocations: Keeper,
+    sessions: Sessions,
     metrics: FleetMetrics,
     started: Instant,
 }
@@ -109,12 +111,13 @@ impl From<TooLarge> for AskError {
 }
 
 impl Fleet {
-    /// The place of the worker `id`, whose shards take errands at `shards`.
+    /// The place of the worker `id`, whose shards take errands at `shards` and whose clients have these `sessions`.
     pub(crate) fn new(
         id: String,
         broker: ControlBroker,
         shards: Shards,
         revocations: Keeper,
+        sessions: Sessions,
         metrics: FleetMetrics,
     ) -> Self {
         Self(Arc::new(Inner {
@@ -126,6 +129,7 @@ impl Fleet {
             serving: Arc::new(Semaphore::new(SERVED_MAX)),
             shards,
             revocations,
+            sessions,
             metrics,
             started: Instant::now(),
         }))
@@ -248,6 +252,9 @@ impl Fleet {
     async fn answer(&self, question: Question) -> Answer {
         match question {
             Question::Info(_) => Answer::Node(self.node().await),
+            Question::Emulate(Emulate { session, commands }) => {
+                Answer::emulated(self.0.sessions.deliver(&session, commands).await)
+            }
             Question::Revoke(Revocations { revocations }) => self.take_in(revocations).await,
             Question::Revocations(known) => Answer::Revocations(Revocations {
                 revocations: self.0.revocations.unknown_to(known.digest),

@@ -14,7 +14,7 @@ use crate::revocation::Revocation;
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
     /// `None`: one that this version does not know.
-    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12")]
+    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
     pub(crate) question: Option<Question>,
 }
 
@@ -48,6 +48,9 @@ pub(crate) enum Question {
     /// What the worker is and how loaded.
     #[prost(message, tag = "9")]
     Info(Info),
+    /// Take what a client sent for a session.
+    #[prost(message, tag = "10")]
+    Emulate(Emulate),
     /// Take revocations in, and end the connections that they are about.
     #[prost(message, tag = "11")]
     Revoke(Revocations),
@@ -65,6 +68,9 @@ pub(crate) struct Target {
     /// Only the one with this id. Empty: any.
     #[prost(string, tag = "2")]
     pub(crate) client: String,
+    /// Only the one with this session id. Empty: any.
+    #[prost(string, tag = "3")]
+    pub(crate) session: String,
 }
 
 /// See [`Question::Subscribe`].
@@ -198,6 +204,17 @@ pub(crate) struct Connections {
 /// See [`Question::Info`].
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub(crate) struct Info {}
+
+/// See [`Question::Emulate`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Emulate {
+    /// The session's id.
+    #[prost(string, tag = "1")]
+    pub(crate) session: String,
+    /// A frame of commands, in the session's own encoding.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub(crate) commands: Bytes,
+}
 
 /// A list of revocations.
 #[derive(Clone, PartialEq, Message)]

@@ -11,6 +11,7 @@ use super::*;
 use crate::announce::Announcement;
 use crate::capacity::Capacity;
 use crate::control::Control;
+use crate::emulation::Delivery;
 use crate::metrics::Metrics;
 use crate::revocation::{Credentials, Refusal, Revocations as Keeper, Subject};
 
@@ -20,6 +21,7 @@ type Script = fn(&Question) -> Option<Answer>;
 struct Worker {
     fleet: Fleet,
     revocations: Keeper,
+    sessions: Sessions,
     lifecycle: Lifecycle,
     control: JoinHandle<()>,
     _in_step: JoinHandle<()>,
@@ -46,12 +48,14 @@ fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
         }
     });
     let revocations = Keeper::default();
+    let sessions = Sessions::default();
     let metrics = Metrics::register(&Registry::new()).unwrap();
     let fleet = Fleet::new(
         id.to_owned(),
         broker.clone(),
         shards,
         revocations.clone(),
+        sessions.clone(),
         metrics.fleet,
     );
     let lifecycle = Lifecycle::new();
@@ -72,6 +76,7 @@ fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
         _in_step: tokio::spawn(keep_in_step(fleet.clone())),
         fleet,
         revocations,
+        sessions,
         lifecycle,
     }
 }
@@ -255,6 +260,27 @@ async fn one_worker_can_be_asked_by_its_id() {
         .await
         .unwrap();
     assert_eq!(gathered.silent, ["z"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_sent_reaches_the_worker_that_has_its_session() {
+    let bus = MemoryBus::default();
+    let workers = ["a", "b"].map(|id| worker(&bus, id, one_member));
+    let mut posts = workers[1].sessions.open();
+    let send = async |session: &str| {
+        let question = Question::Emulate(Emulate {
+            session: session.to_owned(),
+            commands: "{}".into(),
+        });
+        let asked = workers[0].fleet.ask_one("b", question).await;
+        asked.unwrap().answers
+    };
+    let answered = |delivery| vec![("b".to_owned(), Answer::emulated(delivery))];
+    let id = posts.id().to_owned();
+    assert_eq!(send(&id).await, answered(Delivery::Taken));
+    assert_eq!(posts.next().await, "{}");
+    drop(posts);
+    assert_eq!(send(&id).await, answered(Delivery::Unknown));
 }
 
 #[tokio::test(start_paused = true)]

@@ -53,6 +53,9 @@ impl Session {
             actions.push(Action::Unsubscribe(subscription.channel));
         }
         self.make_room();
+        if let (true, Refused::Error(code)) = (self.transport.is_one_way, refused) {
+            return self.close(farewell(*code), actions);
+        }
         let until = now.at + self.policy.client.stale_close_delay;
         self.state = State::Refused { until };
         self.refuse(id, refused, actions);
@@ -115,7 +118,9 @@ impl Session {
         self.user = claims.user.as_str().into();
         let channels = self.channels_to_begin_with(&claims, request)?;
         self.info = claims.info;
-        self.expiry = self.expiry_after(ttl_seconds, by_client, now);
+        // Who only listens cannot refresh.
+        let is_refreshed = by_client && !self.transport.is_one_way;
+        self.expiry = self.expiry_after(ttl_seconds, is_refreshed, now);
         self.state = State::Connecting(Box::new(Connecting {
             id,
             until: now.at + self.policy.client.stale_close_delay,
@@ -191,7 +196,7 @@ impl Session {
     fn connect_result(&self, ttl_seconds: Option<u32>) -> ConnectResult {
         let options = &self.policy.client;
         // Nothing is said of pings that are not the client's business.
-        let ping_interval = match self.pings {
+        let ping_interval = match self.transport.pings {
             Pings::Messages => options.ping_interval,
             Pings::Transport => Duration::ZERO,
         };
@@ -204,13 +209,27 @@ impl Session {
             expires: ttl_seconds.is_some(),
             ttl: ttl_seconds.unwrap_or_default(),
             ping: u32::try_from(ping_seconds).unwrap_or(u32::MAX),
-            pong: ping_seconds > 0,
-            node: if options.expose_node {
+            pong: ping_seconds > 0 && self.transport.has_pongs(),
+            session: self
+                .transport
+                .session
+                .as_deref()
+                .unwrap_or_default()
+                .to_owned(),
+            node: if options.expose_node || self.transport.session.is_some() {
                 self.policy.node.clone()
             } else {
                 String::new()
             },
             ..ConnectResult::default()
         }
+    }
+}
+
+/// Why the connection of a client ends that cannot be told of an error, since it only listens.
+fn farewell(code: ErrorCode) -> DisconnectCode {
+    match code {
+        ErrorCode::TokenExpired | ErrorCode::Expired => DisconnectCode::ConnectionExpired,
+        _ => DisconnectCode::Internal,
     }
 }

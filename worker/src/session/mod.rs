@@ -18,6 +18,7 @@ mod refresh;
 mod server_side;
 mod subscribe;
 mod subscription;
+mod transport;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ pub(crate) use event::{
     Action, Actions, Event, LookUp, Now, Pings, Publish, ServerCommand, ServerRefresh,
     ServerSubscribe, Subject,
 };
+pub(crate) use transport::Transport;
 
 /// Deadlines further away than this are cut: nobody stays connected for a year.
 const TTL_MAX_SECONDS: u64 = 365 * 24 * 3600;
@@ -62,7 +64,7 @@ pub(crate) struct Session {
     subscriptions: Vec<Subscription>,
     /// Questions of the client that are not answered yet.
     look_ups: u16,
-    pings: Pings,
+    transport: Transport,
     next_ping: Option<Instant>,
     pong_until: Option<Instant>,
     buckets: Buckets,
@@ -122,7 +124,7 @@ impl Session {
         policy: Rc<Policy>,
         client: Uuid,
         edge: Option<ConnectionClaims>,
-        pings: Pings,
+        transport: Transport,
         now: Now,
     ) -> Self {
         let until = now.at + policy.client.stale_close_delay;
@@ -137,12 +139,17 @@ impl Session {
             expiry: Expiry::Never,
             subscriptions: Vec::new(),
             look_ups: 0,
-            pings,
+            transport,
             next_ping: None,
             pong_until: None,
             buckets: Buckets::default(),
             permit: None,
         }
+    }
+
+    /// By what requests find it that do not come over its connection, where there are any.
+    pub(crate) fn session(&self) -> Option<&str> {
+        self.transport.session.as_deref()
     }
 
     /// Takes one event and appends what is to be done.
@@ -269,7 +276,7 @@ impl Session {
     }
 
     fn pong(&mut self, kind: Pings, actions: &mut Actions) {
-        match (kind, self.pings) {
+        match (kind, self.transport.pings) {
             (Pings::Transport, Pings::Transport) => self.pong_until = None,
             // A transport may allow answers that nobody asked for (RFC 6455 §5.5.3).
             (Pings::Transport, Pings::Messages) => {}
@@ -310,8 +317,10 @@ impl Session {
         self.expire_subscriptions(now, actions);
         if self.next_ping.is_some_and(passed) {
             self.next_ping = Some(now.at + self.policy.client.ping_interval);
-            self.pong_until = Some(now.at + self.policy.client.pong_timeout);
-            actions.push(Action::Ping(self.pings));
+            if self.transport.has_pongs() {
+                self.pong_until = Some(now.at + self.policy.client.pong_timeout);
+            }
+            actions.push(Action::Ping(self.transport.pings));
         }
     }
 

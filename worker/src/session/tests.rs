@@ -25,6 +25,7 @@ use crate::user_capacity::UserCapacity;
 mod channels;
 mod rates;
 mod server_side;
+mod transports;
 
 const NOW_UNIX: u64 = 1_800_000_000;
 
@@ -128,16 +129,24 @@ struct Bench {
 
 impl Bench {
     fn with(policy: Rc<Policy>, edge: Option<ConnectionClaims>) -> Self {
-        Self::pinged(policy, edge, Pings::Messages)
+        Self::over(Transport::default(), policy, edge)
     }
 
     fn pinged(policy: Rc<Policy>, edge: Option<ConnectionClaims>, pings: Pings) -> Self {
+        let transport = Transport {
+            pings,
+            ..Transport::default()
+        };
+        Self::over(transport, policy, edge)
+    }
+
+    fn over(transport: Transport, policy: Rc<Policy>, edge: Option<ConnectionClaims>) -> Self {
         let now = Now {
             at: Instant::now(),
             unix_seconds: NOW_UNIX,
         };
         Self {
-            session: Session::new(policy, Uuid::nil(), edge, pings, now),
+            session: Session::new(policy, Uuid::nil(), edge, transport, now),
             now,
         }
     }

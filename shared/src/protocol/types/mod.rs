@@ -12,6 +12,7 @@
 //! `Debug` shows tokens and payloads. It is for tests; never log a message with it.
 
 mod command;
+mod emulation;
 mod payload;
 mod publication;
 mod push;
@@ -23,6 +24,7 @@ pub use command::{
     PresenceStatsRequest, PublishRequest, RefreshRequest, RpcRequest, SendRequest, StreamPosition,
     SubRefreshRequest, SubscribeRequest, UnsubscribeRequest,
 };
+pub use emulation::EmulationRequest;
 pub use publication::{ClientInfo, Publication};
 pub use push::{Connect, Disconnect, Join, Leave, Message, Push, Refresh, Subscribe, Unsubscribe};
 pub use reply::{

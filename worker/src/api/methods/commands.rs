@@ -103,7 +103,7 @@ impl Methods {
         let (channel, _) = self.channel(&request.channel)?;
         let since = request.recover_since;
         let question = Subscribe {
-            target: target(request.user, request.client, &request.session)?,
+            target: target(request.user, request.client, request.session)?,
             channel: channel.as_str().to_owned(),
             info: grant.info,
             data: grant.data,
@@ -117,7 +117,7 @@ impl Methods {
     pub(super) async fn refresh(&self, request: RefreshRequest) -> Result<Outcome, Failure> {
         let info = request.info;
         let question = Refresh {
-            target: target(request.user, request.client, &request.session)?,
+            target: target(request.user, request.client, request.session)?,
             expired: request.expired,
             expire_at: request.expire_at,
             info: info.map_or_else(Bytes::new, |info| {
@@ -133,7 +133,7 @@ impl Methods {
     ) -> Result<Outcome, Failure> {
         let (channel, _) = self.channel(&request.channel)?;
         let question = Unsubscribe {
-            target: target(request.user, request.client, &request.session)?,
+            target: target(request.user, request.client, request.session)?,
             channel: channel.as_str().to_owned(),
         };
         self.everywhere(Question::Unsubscribe(question)).await
@@ -153,7 +153,7 @@ impl Methods {
             return Err(Failure::bad_request(problem));
         }
         let question = Disconnect {
-            target: target(request.user, request.client, &request.session)?,
+            target: target(request.user, request.client, request.session)?,
             whitelist: request.whitelist,
             code: goodbye.code,
             reason: goodbye.reason,
@@ -181,14 +181,13 @@ impl Methods {
     }
 }
 
-fn target(user: String, client: String, session: &str) -> Result<Target, Failure> {
+fn target(user: String, client: String, session: String) -> Result<Target, Failure> {
     if user.is_empty() {
         return Err(Failure::bad_request("user: empty"));
     }
-    if session.is_empty() {
-        Ok(Target { user, client })
-    } else {
-        // Only transports without WebSocket have sessions.
-        Err(Failure::new(ErrorCode::NotAvailable))
-    }
+    Ok(Target {
+        user,
+        client,
+        session,
+    })
 }

@@ -14,6 +14,7 @@ use prost::Message as _;
 
 use super::super::Body;
 use super::*;
+use crate::emulation::Sessions;
 use crate::fleet::Shards;
 use crate::metrics::Metrics;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
@@ -55,6 +56,7 @@ impl Bench {
             broker.clone(),
             shards,
             revocations.clone(),
+            Sessions::default(),
             metrics.fleet,
         );
         fleet.asked();
@@ -297,11 +299,6 @@ async fn what_is_asked_of_all_workers_is_checked_first() {
         ("presence", r#"{"channel":"room"}"#, 108),
         ("presence", r#"{"channel":"other:x"}"#, 102),
         ("unsubscribe", r#"{"channel":"room"}"#, 107),
-        (
-            "unsubscribe",
-            r#"{"user":"1","channel":"room","session":"s"}"#,
-            108,
-        ),
         (
             "disconnect",
             r#"{"user":"1","disconnect":{"code":1000}}"#,

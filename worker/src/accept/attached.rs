@@ -1,0 +1,88 @@
+//! A connection's place in the shard, from its beginning to its end.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use flotilla_shared::auth::Passport;
+use tokio::net::TcpStream;
+use uuid::Uuid;
+
+use super::Accepted;
+use crate::capacity::Permit;
+use crate::closing::Ending;
+use crate::connection::Connection;
+use crate::intake::Source;
+use crate::outbox::Outbox;
+use crate::session::Session;
+use crate::shard::Shard;
+
+/// Dropping it, also by a panic, leaves nothing of the connection behind.
+pub(super) struct Attached {
+    shard: Rc<Shard>,
+    id: u32,
+    connection: Rc<Connection>,
+    _permit: Permit,
+}
+
+/// Takes a client in, and begins to answer it. What it begins with is still to be listened to.
+pub(super) fn attach(
+    socket: TcpStream,
+    shard: &Rc<Shard>,
+    accepted: Accepted,
+) -> (Attached, Source) {
+    let client = Uuid::new_v4();
+    let wire = accepted.wire;
+    let Passport {
+        identity,
+        client_address,
+        request_id,
+    } = accepted.passport;
+    let transport = wire.label();
+    tracing::debug!(%client, request_id, client_address, transport, "client connected");
+    let session = Session::new(
+        shard.policy().clone(),
+        client,
+        identity,
+        accepted.transport,
+        shard.now(),
+    );
+    let outbox = answered_outbox(socket, shard, accepted.response);
+    let (id, connection) =
+        shard.attach(|id| Connection::new(id, wire, shard.clone(), outbox, session));
+    let counts = &shard.metrics().process().connections;
+    counts.opened.inc();
+    counts.open.inc();
+    let attached = Attached {
+        shard: shard.clone(),
+        id,
+        connection,
+        _permit: accepted.permit,
+    };
+    (attached, accepted.source)
+}
+
+/// The outbox of an accepted socket, which has been told so.
+pub(super) fn answered_outbox(socket: TcpStream, shard: &Shard, response: Vec<u8>) -> Outbox {
+    let outbox = Outbox::new(socket, shard.limits().outbox_max_bytes);
+    outbox.push(&Bytes::from(response));
+    outbox
+}
+
+impl Attached {
+    /// Serves the client until its connection ends.
+    pub(super) async fn run(self, source: Source) {
+        self.connection.run(source).await;
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        let counts = &self.shard.metrics().process().connections;
+        if std::thread::panicking() {
+            counts.panics.inc();
+        }
+        self.connection.end(Ending::Gone);
+        counts.open.dec();
+        self.shard.detach(self.id, &self.connection);
+    }
+}

@@ -1,0 +1,130 @@
+//! Opening a stream: an HTTP answer that goes on, for clients that cannot have a WebSocket.
+//!
+//! What a client begins with comes in the request: its connect command, and more if it likes. Where it only listens, the
+//! request says who it is, in the form of that command's body.
+
+use bytes::Bytes;
+use flotilla_shared::http::{RequestHead, read_body, stream_head};
+use flotilla_shared::protocol::Format;
+use tokio::net::TcpStream;
+
+use super::admit::{self, Visitor};
+use super::answer::Answer;
+use super::endpoint::Endpoint;
+use super::{Accepted, Request};
+use crate::emulation::session_id;
+use crate::intake::Source;
+use crate::introduction::introduction;
+use crate::session::Transport;
+use crate::shard::Shard;
+use crate::wire::Wire;
+
+/// The query parameter in which a browser's `EventSource` says what others say in a body.
+const CONNECT_PARAMETER: &str = "cf_connect";
+
+/// What comes before the first event, so that whatever is in between passes the head on: an empty line means nothing.
+const EVENTS_BEGIN: &[u8] = b"\r\n";
+
+/// Reads what the client begins with, and every check before its stream.
+pub(super) async fn accept(
+    socket: &mut TcpStream,
+    request: Request,
+    shard: &Shard,
+    endpoint: Endpoint,
+    visitor: Visitor,
+) -> Result<Accepted, Answer> {
+    admit::is_open(shard)?;
+    let wire = wire(endpoint, &request.head);
+    let first = first_words(socket, request, shard.limits().message_max_bytes).await?;
+    let (first, posts) = if wire.is_one_way() {
+        (introduced(&first)?, None)
+    } else {
+        (first, Some(shard.common().sessions.open()))
+    };
+    let session = posts
+        .as_ref()
+        .map_or_else(session_id, |posts| posts.id().into());
+    let mut response = stream_head(content_type(wire), &visitor.cors);
+    if matches!(wire, Wire::Sse | Wire::UniSse) {
+        response.extend_from_slice(EVENTS_BEGIN);
+    }
+    Ok(Accepted {
+        response,
+        wire,
+        transport: Transport {
+            session: Some(session),
+            is_one_way: wire.is_one_way(),
+            ..Transport::default()
+        },
+        passport: visitor.passport,
+        source: Source::Stream { first, posts },
+        permit: admit::room(shard)?,
+    })
+}
+
+fn wire(endpoint: Endpoint, head: &RequestHead) -> Wire {
+    match endpoint {
+        Endpoint::UniSse => Wire::UniSse,
+        Endpoint::UniHttpStream => Wire::UniHttpStream,
+        Endpoint::HttpStream => Wire::HttpStream(body_format(head)),
+        _ => Wire::Sse,
+    }
+}
+
+/// The encoding of a request's body, by its type.
+pub(super) fn body_format(head: &RequestHead) -> Format {
+    let is_binary = head.header("Content-Type").is_some_and(|content_type| {
+        let essence = content_type.split(';').next().unwrap_or_default().trim();
+        essence.eq_ignore_ascii_case(Format::Protobuf.content_type())
+    });
+    if is_binary {
+        Format::Protobuf
+    } else {
+        Format::Json
+    }
+}
+
+fn content_type(wire: Wire) -> &'static str {
+    match wire {
+        Wire::Sse | Wire::UniSse => "text/event-stream",
+        _ => wire.format().content_type(),
+    }
+}
+
+/// What the request says: in its query, or in its body.
+async fn first_words(
+    socket: &mut TcpStream,
+    Request { head, rest }: Request,
+    max_bytes: usize,
+) -> Result<Bytes, Answer> {
+    let is_get = head.method == "GET";
+    let limit = if is_get { 0 } else { max_bytes };
+    let body = read_body(socket, &head, rest, limit).await?;
+    if !body.rest.is_empty() {
+        let message = "nothing may follow a request whose answer goes on";
+        return Err(Answer::bad_request(message));
+    }
+    let words = if is_get {
+        connect_parameter(&head).unwrap_or_default()
+    } else {
+        body.bytes
+    };
+    if words.is_empty() {
+        let message = "the request has to say what to connect with: in its body, or in cf_connect";
+        return Err(Answer::bad_request(message));
+    }
+    Ok(words.into())
+}
+
+pub(super) fn connect_parameter(head: &RequestHead) -> Option<Vec<u8>> {
+    let query = head.query.as_deref()?.as_bytes();
+    form_urlencoded::parse(query)
+        .find(|(name, _)| name == CONNECT_PARAMETER)
+        .map(|(_, value)| value.into_owned().into_bytes())
+}
+
+/// What a client that only listens says of itself, as the command that others send.
+pub(super) fn introduced(words: &[u8]) -> Result<Bytes, Answer> {
+    introduction(words)
+        .ok_or_else(|| Answer::bad_request("what to connect with is not a connect request"))
+}
