@@ -11,6 +11,7 @@
 //! This crate must not reach into the processes: it sees what a user of them sees.
 
 pub mod client;
+pub mod dev;
 pub mod emulated;
 pub mod eventually;
 pub mod fault;

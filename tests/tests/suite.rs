@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use flotilla_tests::process::{Process, binary};
-use nix::sys::signal::Signal;
+use flotilla_tests::dev::Dev;
+use flotilla_tests::process::Process;
 use tokio::process::Command;
 
 /// Longest time for all of them; most of it they sleep.
@@ -21,30 +21,15 @@ const TESTS: usize = 185;
 /// Where the tests look for the server.
 const ADDRESS: &str = "localhost:8000";
 
-/// Longest time for the fleet to end.
-const END_MAX: Duration = Duration::from_secs(10);
-
 #[tokio::test]
 async fn the_python_sdk_s_own_tests_pass() -> Result<()> {
+    let mut fleet = Dev::start("tokens").await?;
     let directory = tempfile::tempdir()?;
-    let mut command = Command::new(binary("flotilla")?);
-    command
-        .args(["dev", "--profile", "tokens", "--port", "0"])
-        .env("XDG_RUNTIME_DIR", directory.path())
-        .env("XDG_STATE_HOME", directory.path());
-    let mut fleet = Process::spawn("flotilla dev", &mut command)?;
-    let port = fleet.line("the address", |line| {
-        let url = line.trim().strip_prefix("WebSocket")?.trim();
-        let authority = url.split('/').nth(2)?;
-        Some(authority.rsplit(':').next()?.to_owned())
-    });
-    let address = format!("localhost:{}", port.await?);
-
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv");
     let suite = directory.path().join("suite");
     for folder in ["centrifuge", "tests"] {
         let from = environment.join("suite").join(folder);
-        copy(&from, &suite.join(folder), &address).context("run `tests/run setup`")?;
+        copy(&from, &suite.join(folder), &fleet.address()).context("run `tests/run setup`")?;
     }
     let mut command = Command::new(environment.join("bin/python"));
     // As the distribution's own Makefile does.
@@ -73,9 +58,7 @@ async fn the_python_sdk_s_own_tests_pass() -> Result<()> {
         "{ran}, not {TESTS}"
     );
 
-    fleet.signal(Signal::SIGTERM)?;
-    ensure!(fleet.exit(END_MAX).await?.success());
-    Ok(())
+    fleet.stop().await
 }
 
 /// Copies a folder, with the server's address put in.

@@ -6,6 +6,7 @@
 mod back_end;
 mod delta;
 mod fossil;
+mod insecure;
 mod rust_sdk;
 mod scripts;
 mod stage;
