@@ -15,18 +15,20 @@ pub(crate) struct Load {
     publisher: TcpStream,
     /// In the order in which the process serves them.
     subscribers: Vec<TcpStream>,
-    /// What publishes one message.
-    command: Vec<u8>,
-    /// What each subscriber gets of one message.
+    /// What publishes the messages that are sent together at least, and how many they are.
+    commands: Vec<u8>,
+    messages: usize,
+    /// What each subscriber gets of them.
     frame_bytes: usize,
 }
 
 impl Load {
+    /// `commands` publish a message each, of which all together come to `frame_bytes`.
     pub(crate) fn new(
         pid: u32,
         publisher: TcpStream,
         subscribers: Vec<TcpStream>,
-        command: &[u8],
+        commands: &[Vec<u8>],
         frame_bytes: usize,
     ) -> Result<Self> {
         for socket in subscribers.iter().chain([&publisher]) {
@@ -36,15 +38,16 @@ impl Load {
             pid,
             publisher,
             subscribers,
-            command: command.to_vec(),
+            commands: commands.concat(),
+            messages: commands.len(),
             frame_bytes,
         })
     }
 
-    /// Publishes `segments` of `burst` messages each, `in_flight` segments at a time. Returns the
+    /// Publishes `segments` of `burst` times the messages each, `in_flight` segments at a time. Returns the
     /// process' CPU time for each delivery, in nanoseconds.
     pub(crate) fn run(&mut self, segments: usize, burst: usize, in_flight: usize) -> Result<f64> {
-        let segment = self.command.repeat(burst);
+        let segment = self.commands.repeat(burst);
         let before = cpu_nanoseconds(self.pid)?;
         let mut sent = 0;
         for received in 0..segments {
@@ -55,7 +58,7 @@ impl Load {
             self.collect(burst * self.frame_bytes)?;
         }
         let used = cpu_nanoseconds(self.pid)? - before;
-        Ok(used as f64 / (segments * burst * self.subscribers.len()) as f64)
+        Ok(used as f64 / (segments * burst * self.messages * self.subscribers.len()) as f64)
     }
 
     /// Waits until each subscriber has so many bytes more. The last to be served comes first: when

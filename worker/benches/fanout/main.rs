@@ -6,8 +6,11 @@
 //! message in flight, where nothing can be put together and only the cost of a write counts; and
 //! bursts, where messages that wait can leave in one write.
 //!
+//! After that, what deltas make of it.
+//!
 //! `cargo bench -p flotilla-worker --bench fanout`
 
+mod deltas;
 mod floor;
 mod load;
 #[path = "../support/mod.rs"]
@@ -83,7 +86,7 @@ fn measure() -> Result<()> {
         floor.pid(),
         floor.publisher.try_clone()?,
         std::mem::take(&mut floor.subscribers),
-        &command,
+        std::slice::from_ref(&command),
         sample.len(),
     )?;
 
@@ -103,8 +106,9 @@ fn measure() -> Result<()> {
         let worker = through_worker.run(scale.worker_segments, BURST, IN_FLIGHT)?;
         bursts.push((floor, worker));
     }
-    report("one message in flight", &single)?;
-    report("bursts", &bursts)
+    report("one message in flight", "floor", &single)?;
+    report("bursts", "floor", &bursts)?;
+    deltas::measure(&worker, &scale)
 }
 
 /// Brings up the worker's subscribers, and a publisher. Also returns the frame that they get.
@@ -126,7 +130,7 @@ fn subscribe(worker: &Worker, count: usize) -> Result<(Load, Vec<u8>)> {
         worker.pid(),
         publisher.socket,
         clients.into_iter().map(|client| client.socket).collect(),
-        &frame(&publish()),
+        &[frame(&publish())],
         sample.len(),
     )?;
     Ok((load, sample))
@@ -145,8 +149,8 @@ fn pin_to(core: usize) -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
 }
 
-/// Prints what each pair of floor and worker comes to, but for the first.
-fn report(load: &str, rounds: &[(f64, f64)]) -> Result<()> {
+/// Prints what each pair of times comes to, but for the first: how much more or less the second is.
+fn report(load: &str, base: &str, rounds: &[(f64, f64)]) -> Result<()> {
     let counted = rounds.get(1..).unwrap_or_default();
     let spread = |of: fn(&(f64, f64)) -> f64| {
         let mut numbers: Vec<_> = counted.iter().map(of).collect();
@@ -154,14 +158,14 @@ fn report(load: &str, rounds: &[(f64, f64)]) -> Result<()> {
         let at = |index: usize| numbers.get(index).copied().context("no rounds");
         anyhow::Ok([at(0)?, at(numbers.len() / 2)?, at(numbers.len() - 1)?])
     };
-    let [_, floor, _] = spread(|(floor, _)| *floor)?;
-    let [_, worker, _] = spread(|(_, worker)| *worker)?;
-    let [least, ratio, most] = spread(|(floor, worker)| worker / floor)?;
+    let [_, before, _] = spread(|(before, _)| *before)?;
+    let [_, after, _] = spread(|(_, after)| *after)?;
+    let [least, ratio, most] = spread(|(before, after)| after / before)?;
     println!(
-        "{load:<22} {ratio:.3} x floor ({least:.3} to {most:.3}); \
+        "{load:<22} {ratio:.3} x {base} ({least:.3} to {most:.3}); \
          {:.2} µs over {:.2} µs of CPU for each delivery",
-        worker / 1000.0,
-        floor / 1000.0
+        after / 1000.0,
+        before / 1000.0
     );
     Ok(())
 }

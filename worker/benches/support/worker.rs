@@ -6,8 +6,8 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// Everybody may do everything, and no ping disturbs the counting of bytes.
-const SETTINGS: [&str; 11] = [
+/// Everybody may do everything, with deltas in the namespace `docs`, and no ping disturbs the counting of bytes.
+const SETTINGS: [&str; 12] = [
     "listen=127.0.0.1:0",
     "admin_listen=127.0.0.1:0",
     "shards=1",
@@ -19,6 +19,9 @@ const SETTINGS: [&str; 11] = [
     "channel.without_namespace.allow_publish_for_client=true",
     "channel.without_namespace.allow_publish_for_anonymous=true",
     "log.format=json",
+    r#"channel.namespaces=[{ name = "docs", history_size = 10, history_ttl = "5m", delta_publish = true,
+        allowed_delta_types = ["fossil"], allow_subscribe_for_client = true, allow_subscribe_for_anonymous = true,
+        allow_publish_for_client = true, allow_publish_for_anonymous = true }]"#,
 ];
 
 /// A running worker; it is killed when dropped.
