@@ -83,6 +83,8 @@ impl Metered {
 pub(crate) enum Limit {
     /// One of its connection's rates.
     Rate(Metered),
+    /// How many of its questions may be open at the same time.
+    InFlight,
     /// How many connections its user may have.
     UserConnections,
 }
@@ -90,13 +92,14 @@ pub(crate) enum Limit {
 impl Limit {
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         let rates = Metered::ALL.into_iter().map(Self::Rate);
-        rates.chain([Self::UserConnections])
+        rates.chain([Self::InFlight, Self::UserConnections])
     }
 
     /// The metric labels `scope`, which is whose limit it is, and `limit`.
     pub(crate) fn labels(self) -> [&'static str; 2] {
         match self {
             Self::Rate(metered) => ["connection", metered.label()],
+            Self::InFlight => ["connection", "in_flight"],
             Self::UserConnections => ["user", "connections"],
         }
     }

@@ -89,6 +89,12 @@ fn personal_channel(raw: &RawConfig, problems: &mut Problems) -> Option<Personal
             format!("means nothing without {KEY}.enabled"),
         );
     }
+    if written.single_connection && raw.client.user_connection_limit == 1 {
+        problems.add(
+            &format!("{KEY}.single_connection"),
+            "needs client.user_connection_limit = 0, or 2: the new connection comes before the older one goes",
+        );
+    }
     written.enabled.then(|| PersonalChannel {
         namespace: namespace.clone(),
         single_connection: written.single_connection,

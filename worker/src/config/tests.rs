@@ -278,6 +278,13 @@ fn a_personal_channel_needs_a_namespace_that_exists() {
     let namespace = format!("{KEY}.personal_channel_namespace");
     assert_eq!(keys, [namespace, format!("{KEY}.single_connection")]);
 
+    let found = problems(|raw| {
+        raw.client.subscribe_to_user_personal_channel = written(true, "");
+        raw.client.user_connection_limit = 1;
+    });
+    let keys: Vec<&str> = found.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(keys, [format!("{KEY}.single_connection")]);
+
     for namespace in ["", "own"] {
         let raw = raw(|raw| {
             raw.client.subscribe_to_user_personal_channel = written(true, namespace);

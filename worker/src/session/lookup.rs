@@ -8,6 +8,7 @@ use flotilla_shared::protocol::types::{HistoryRequest, Reply};
 use super::permission::Allowed;
 use super::{Action, Actions, LookUp, Refused, Session, Subject};
 use crate::namespace::NamespaceOptions;
+use crate::rates::Limit;
 
 /// Questions of one client that may be open at the same time.
 const IN_FLIGHT_MAX: u16 = 32;
@@ -48,6 +49,7 @@ impl Session {
             if self.look_ups < IN_FLIGHT_MAX {
                 Ok(subject)
             } else {
+                actions.push(Action::Limited(Limit::InFlight));
                 Err(ErrorCode::TooManyRequests.into())
             }
         });

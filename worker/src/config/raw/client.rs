@@ -42,19 +42,21 @@ pub struct RawClient {
     /// Time an expired subscription has to refresh.
     #[serde(with = "duration")]
     pub expired_sub_close_delay: Duration,
-    /// Most channels of one client.
+    /// Most channels of one client. One more is refused with the error 106; a connection whose token brings more is
+    /// closed with 3505.
     pub channel_limit: usize,
     /// Most bytes that wait for one client's socket; a client that falls further behind is disconnected as slow.
     pub queue_max_size: usize,
-    /// Largest message from a client, in bytes.
+    /// Largest message from a client, in bytes. A larger one closes the connection with 1009.
     pub message_size_limit: usize,
     /// A client whose socket takes nothing for this long, although something waits, is disconnected.
     #[serde(with = "duration")]
     pub write_timeout: Duration,
-    /// Most connections of one user to this worker; anonymous users are not counted. 0: no limit.
+    /// Most connections of one user to this worker; one more is closed with 3504. Anonymous users are not counted. 0: no
+    /// limit.
     pub user_connection_limit: usize,
     /// How often each connection may do what: each kind of command, and messages of all kinds, has a bucket of tokens
-    /// that fills at its rate up to its burst.
+    /// that fills at its rate up to its burst. `flotilla_worker_rate_limited_total` counts how often one was empty.
     pub rate_limits: RawRateLimits,
     /// Most publications that one history request of a client gets.
     pub history_max_publication_limit: usize,
