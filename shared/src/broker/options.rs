@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Brokers, MemoryBus, NatsConfig, is_subject_prefix};
+use super::{Brokers, MemoryBus, MemoryLimits, NatsConfig, is_subject_prefix};
 use crate::config::{Problems, duration};
 
 /// Which pub/sub system joins the fleet.
@@ -28,6 +28,25 @@ pub struct BrokerOptions {
     pub kind: BrokerKind,
     /// Options of the NATS connection.
     pub nats: NatsOptions,
+    /// Options of `memory`.
+    pub memory: MemoryOptions,
+}
+
+/// Options named `broker.memory.*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryOptions {
+    /// Most memory, in bytes, for the histories of all channels together. When it is full, what would expire first is
+    /// dropped, and whoever has missed that is told that it cannot be recovered.
+    pub history_bytes: usize,
+}
+
+impl Default for MemoryOptions {
+    fn default() -> Self {
+        Self {
+            history_bytes: MemoryLimits::default().history_bytes,
+        }
+    }
 }
 
 /// Options named `broker.nats.*`.
@@ -75,9 +94,23 @@ impl BrokerOptions {
     /// with them is noted in `problems`.
     pub fn brokers(&self, key: &str, problems: &mut Problems) -> Brokers {
         match self.kind {
-            BrokerKind::Memory => Brokers::Memory(MemoryBus::default()),
+            BrokerKind::Memory => {
+                Brokers::Memory(self.memory.bus(&format!("{key}.memory"), problems))
+            }
             BrokerKind::Nats => Brokers::Nats(self.nats.config(&format!("{key}.nats"), problems)),
         }
+    }
+}
+
+impl MemoryOptions {
+    fn bus(&self, key: &str, problems: &mut Problems) -> MemoryBus {
+        if self.history_bytes == 0 {
+            problems.add(&format!("{key}.history_bytes"), "must not be zero");
+        }
+        MemoryBus::with_limits(MemoryLimits {
+            history_bytes: self.history_bytes,
+            ..MemoryLimits::default()
+        })
     }
 }
 
@@ -107,5 +140,60 @@ impl NatsOptions {
             ping_interval: self.ping_interval,
             ..NatsConfig::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::{Append, BrokerMetrics, HistoryQuery, Retention};
+    use crate::channel::Channel;
+
+    /// How many of 100 publications of 1000 bytes each are kept.
+    async fn kept(history_bytes: usize) -> usize {
+        let options = BrokerOptions {
+            kind: BrokerKind::Memory,
+            memory: MemoryOptions { history_bytes },
+            ..BrokerOptions::default()
+        };
+        let brokers = options.brokers("broker", &mut Problems::default());
+        let metrics = BrokerMetrics::register(&prometheus::Registry::new()).unwrap();
+        let connection = brokers.connect("test", &metrics).await.unwrap();
+        let broker = &connection.broker;
+        let channel = Channel::parse("news", 255).unwrap();
+        let retention = Retention {
+            size: 1000,
+            ttl: Duration::from_secs(60),
+            meta_ttl: Duration::from_secs(60),
+        };
+        for _ in 0..100 {
+            let append = Append {
+                payload: vec![b'x'; 1000].into(),
+                ..Append::default()
+            };
+            broker.append(&channel, retention, append).await.unwrap();
+        }
+        let all = HistoryQuery {
+            limit: usize::MAX,
+            ..HistoryQuery::default()
+        };
+        let page = broker.history(&channel, retention, all).await.unwrap();
+        page.publications.len()
+    }
+
+    #[tokio::test]
+    async fn the_memory_for_histories_is_what_the_option_says() {
+        assert_eq!(kept(MemoryOptions::default().history_bytes).await, 100);
+        let few = kept(50_000).await;
+        assert!((20..50).contains(&few), "{few}");
+    }
+
+    #[test]
+    fn no_memory_for_histories_is_a_mistake() {
+        let mut problems = Problems::default();
+        let options = MemoryOptions { history_bytes: 0 };
+        options.bus("broker.memory", &mut problems);
+        let errors = problems.finish(Some(())).unwrap_err();
+        assert!(errors.to_string().contains("broker.memory.history_bytes"));
     }
 }

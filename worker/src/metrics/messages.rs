@@ -89,6 +89,8 @@ pub(crate) struct Messages {
     pub(super) dropped: IntCounterVec,
     pub(super) command_errors: IntCounterVec,
     pub(super) limited: IntCounterVec,
+    pub(super) repeated: IntCounter,
+    pub(super) gaps: IntCounter,
     pub(super) fanout_recipients: Histogram,
     pub(super) ping_rtt: Histogram,
 }
@@ -140,6 +142,14 @@ impl Messages {
                 "flotilla_worker_rate_limited_total",
                 "What was held back or refused because there was too much of it, by what is limited and whose it is.",
                 &["scope", "limit"],
+            )?,
+            repeated: register.counter(
+                "flotilla_worker_publications_repeated_total",
+                "Publications that the broker had delivered to the shard before; nobody gets them again.",
+            )?,
+            gaps: register.counter(
+                "flotilla_worker_publication_gaps_total",
+                "Times that publications of a channel with history did not reach a shard; its subscribers are told.",
             )?,
             fanout_recipients: register.histogram(
                 "flotilla_worker_fanout_recipients",

@@ -23,6 +23,8 @@ pub(crate) struct ShardMetrics {
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     delivered: Cell<u64>,
+    repeated: Cell<u64>,
+    gaps: Cell<u64>,
     fanout_recipients: LocalHistogram,
     channels: Cell<i64>,
     subscriptions: Cell<i64>,
@@ -53,6 +55,8 @@ impl ShardMetrics {
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             delivered: Cell::new(0),
+            repeated: Cell::new(0),
+            gaps: Cell::new(0),
             fanout_recipients: messages.fanout_recipients.local(),
             channels: Cell::new(0),
             subscriptions: Cell::new(0),
@@ -144,6 +148,8 @@ impl ShardMetrics {
         self.sent_by(SentType::Message, fanout.delivered);
         self.dropped(Dropped::QueueFull, fanout.refused);
         self.dropped(Dropped::Malformed, fanout.malformed);
+        self.repeated.set(self.repeated.get() + fanout.repeated);
+        self.gaps.set(self.gaps.get() + fanout.gaps);
     }
 
     /// Counts one publication's recipients.
@@ -162,6 +168,8 @@ impl ShardMetrics {
         messages.received_bytes.inc_by(self.received_bytes.take());
         messages.sent_bytes.inc_by(self.sent_bytes.take());
         messages.delivered.inc_by(self.delivered.take());
+        messages.repeated.inc_by(self.repeated.take());
+        messages.gaps.inc_by(self.gaps.take());
         shift(&messages.channels, &self.channels, channels);
         shift(&messages.subscriptions, &self.subscriptions, subscriptions);
     }
@@ -180,4 +188,29 @@ impl ShardMetrics {
 fn shift(gauge: &IntGauge, told: &Cell<i64>, now: usize) {
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     gauge.add(now - told.replace(now));
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::Registry;
+
+    use super::*;
+
+    #[test]
+    fn what_a_stream_lacked_or_repeated_is_counted_once() {
+        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let shard = ShardMetrics::new(metrics.clone());
+        let fanout = Fanout {
+            repeated: 2,
+            gaps: 1,
+            ..Fanout::default()
+        };
+        shard.fanned_out(&fanout);
+        shard.fanned_out(&fanout);
+        for _ in 0..2 {
+            shard.flush(0, 0);
+            let counted = (metrics.messages.repeated.get(), metrics.messages.gaps.get());
+            assert_eq!(counted, (4, 2));
+        }
+    }
 }
