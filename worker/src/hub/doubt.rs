@@ -57,12 +57,12 @@ pub(crate) struct EndQuery {
 
 impl<M> Stream<M> {
     /// From now on nothing is taken for granted, not even that the history was not removed. True: the stream has to be
-    /// queued.
+    /// queued. Whoever says `is_loss` sees to it that no page is taken for an answer that was read before.
     #[must_use]
     pub(super) fn doubt(&mut self, is_loss: bool) -> bool {
         self.ring.clear();
         let before = self.doubt.replace(Doubt {
-            is_loss: is_loss || self.has_loss(),
+            is_loss,
             check: Check::Due,
         });
         before.is_none_or(|doubt| doubt.check != Check::Due)
@@ -77,18 +77,23 @@ impl<M> Stream<M> {
         let is_other_life = end.epoch != self.position.epoch;
         if !is_other_life && end.offset <= self.position.offset {
             self.doubt = None;
-            Learnt::NothingIsMissing
-        } else if is_other_life || self.has_loss() {
-            self.doubt = None;
-            self.move_to(end);
-            Learnt::SomethingIsLost
-        } else {
-            let (until, since) = (end, now);
-            let check = Check::Behind { until, since };
-            let is_loss = false;
-            self.doubt = Some(Doubt { is_loss, check });
-            Learnt::SomethingIsMissing
+            return Learnt::NothingIsMissing;
         }
+        if is_other_life || self.has_loss() {
+            self.move_to(end);
+            // That life may be the older one, if news of the other came since this was read. The next answer will tell.
+            self.doubt = is_other_life.then_some(Doubt {
+                is_loss: false,
+                check: Check::Due,
+            });
+            return Learnt::SomethingIsLost;
+        }
+        let (until, since) = (end, now);
+        self.doubt = Some(Doubt {
+            is_loss: false,
+            check: Check::Behind { until, since },
+        });
+        Learnt::SomethingIsMissing
     }
 }
 
@@ -164,7 +169,12 @@ impl<M: Member> Hub<M> {
         match stream.learn(end, now) {
             Learnt::NothingIsMissing => {}
             Learnt::SomethingIsMissing => self.waiting.push(token),
-            Learnt::SomethingIsLost => self.lose_continuity(token),
+            Learnt::SomethingIsLost => {
+                if stream.doubt.is_some() {
+                    self.doubted.push_back(token);
+                }
+                self.lose_continuity(token);
+            }
         }
     }
 }

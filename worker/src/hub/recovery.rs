@@ -56,6 +56,10 @@ enum Judgement {
 }
 
 impl Recover {
+    fn is_of(&self, life: Epoch) -> bool {
+        self.epoch.is_none_or(|epoch| epoch == life)
+    }
+
     pub(super) fn query(&self) -> HistoryQuery {
         match self.kind {
             RecoveryKind::Stream => HistoryQuery {
@@ -79,7 +83,7 @@ impl<M> Stream<M> {
             return None;
         }
         let here = self.position;
-        let is_of_this_life = recover.epoch.is_none_or(|epoch| epoch == here.epoch);
+        let is_of_this_life = recover.is_of(here.epoch);
         if is_of_this_life && recover.offset == here.offset {
             return Some(Some(Vec::new()));
         }
@@ -106,6 +110,7 @@ impl<M> Stream<M> {
             return Judgement::Done(None);
         }
         match recover.kind {
+            RecoveryKind::Stream if !recover.is_of(page.end.epoch) => Judgement::Done(None),
             RecoveryKind::Stream => self.judge_stream(recover, page, now),
             RecoveryKind::Cache => self.judge_cache(page),
         }
@@ -248,10 +253,13 @@ impl<M: Member> Hub<M> {
             self.emptied.push(token);
             return Some((recovering.member, Err(())));
         };
+        let is_other_life = page.end.epoch != stream.position.epoch;
         // After a lost connection, the page may have been read before that.
-        let is_behind = stream.has_loss() && stream.learn(page.end, now) == Learnt::SomethingIsLost;
+        let is_behind = !is_other_life
+            && stream.has_loss()
+            && stream.learn(page.end, now) == Learnt::SomethingIsLost;
         // Which of the two lives is the older one is not known here.
-        if page.end.epoch != stream.position.epoch && stream.doubt(true) {
+        if is_other_life && stream.doubt.is_none() && stream.doubt(false) {
             self.doubted.push_back(token);
         }
         let recover = &stream.recovering.get(at)?.recover;

@@ -119,6 +119,37 @@ fn an_answer_from_before_the_connection_was_lost_again_proves_nothing() {
 }
 
 #[test]
+fn nothing_that_was_read_before_the_connection_was_lost_proves_anything() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.hub.overflowed(token);
+    bench.hub.flush(&mut Fanout::default(), bench.now);
+    let stale = bench.fetch(&bob, recover(5));
+    bench.reconnect();
+    let joined = bench.fetched(stale, page(&[], 5));
+    assert_eq!(offsets(&joined).unwrap(), [0; 0]);
+    let query = bench.due();
+    bench.checked(&query, Some(position(1, 6)));
+    bench.told(Duration::ZERO);
+    assert_eq!(bench.told(LONG), [2]);
+}
+
+#[test]
+fn a_position_of_another_life_is_none_after_a_lost_connection_either() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    bench.open_stream(5, &ann);
+    bench.reconnect();
+    let elsewhere = Recover {
+        epoch: Some(Epoch(2)),
+        ..recover(5)
+    };
+    let fetch = bench.fetch(&bob, elsewhere);
+    assert_eq!(offsets(&bench.fetched(fetch, page(&[], 5))), None);
+}
+
+#[test]
 fn few_streams_are_checked_at_a_time() {
     let mut bench = Bench::new();
     let (ann, _) = pair();

@@ -14,6 +14,7 @@ mod delta;
 mod doubt;
 mod fanout;
 mod filter;
+mod model;
 mod recovery;
 mod room;
 
