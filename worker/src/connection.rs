@@ -35,8 +35,8 @@ use held::Held;
 enum Wait {
     /// The broker takes a publication.
     Broker(Box<Publish>),
-    /// The connect command is answered.
-    Connected,
+    /// A command before it is answered: see [`Session::is_settling`].
+    Settled,
     /// The socket takes answers to commands before.
     Room,
 }
@@ -58,6 +58,8 @@ pub(crate) struct Connection {
     connected_at_ms: Cell<u64>,
     /// It is in no channel any more.
     has_left: Cell<bool>,
+    /// The task looks again whenever there is news.
+    is_waiting: Cell<bool>,
     pinged_at: Cell<Option<Instant>>,
 }
 
@@ -80,6 +82,7 @@ impl Connection {
             held: Held::default(),
             connected_at_ms: Cell::new(0),
             has_left: Cell::new(false),
+            is_waiting: Cell::new(false),
             pinged_at: Cell::new(None),
         }
     }
@@ -232,7 +235,8 @@ impl Connection {
             for frames in self.held.end() {
                 self.outbox.push(&frames);
             }
-            // The task waits for this to go on with the client's next command.
+        }
+        if self.is_waiting.get() {
             self.outbox.wake();
         }
     }
@@ -321,9 +325,9 @@ impl Connection {
             // Boxed, so that the task of an idle connection has no room for it.
             match wait {
                 Wait::Broker(publish) => Box::pin(self.settle(publish, &mut frames)).await,
-                Wait::Connected => {
+                Wait::Settled => {
                     self.send(&mut frames);
-                    Box::pin(self.connected()).await;
+                    Box::pin(self.settled()).await;
                 }
                 Wait::Room => {
                     self.send(&mut frames);
@@ -356,8 +360,8 @@ impl Connection {
             if let Some(publish) = self.step(self.event_of(command), frames) {
                 return Some(Wait::Broker(publish));
             }
-            if self.session.borrow().is_connecting() {
-                return Some(Wait::Connected);
+            if self.session.borrow().is_settling() {
+                return Some(Wait::Settled);
             }
             if self.is_behind(frames.len()) {
                 return Some(Wait::Room);

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use flotilla_shared::protocol::Format::{Json, Protobuf};
-use flotilla_shared::protocol::types::{Command, ConnectRequest};
+use flotilla_shared::protocol::types::{Command, ConnectRequest, Request, UnsubscribeRequest};
 use flotilla_tests::client::{Client, publish, subscribe};
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::token;
@@ -130,6 +130,48 @@ async fn a_client_need_not_wait_for_one_answer_before_it_asks_the_next() -> Resu
         assert!(client.reply(3).await?.publish.is_some());
         client.publish("room", "1").await?;
         assert_eq!(client.publication("room").await?.data, "1");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_client_may_change_its_mind_before_it_is_answered() -> Result<()> {
+    let fleet = Fleet::builder().start().await?;
+    let mut users = fleet.spread(&[Json]).await?;
+    let client = &mut users[0];
+    let unsubscribe = UnsubscribeRequest {
+        channel: "room".to_owned(),
+    };
+    let unsubscribe = Command::new(0, Request::Unsubscribe(unsubscribe));
+    let ids = 100..110;
+    let commands: Vec<_> = ids
+        .clone()
+        .map(|id| {
+            let command = if id % 2 == 0 {
+                subscribe("room")
+            } else {
+                unsubscribe.clone()
+            };
+            Command { id, ..command }
+        })
+        .chain([Command {
+            id: 110,
+            ..subscribe("room")
+        }])
+        .collect();
+    // All in one message, and one by one.
+    for together in [commands.len(), 1] {
+        for message in commands.chunks(together) {
+            client.send(message).await?;
+        }
+        for id in ids.clone() {
+            let reply = client.reply(id).await?;
+            assert!(reply.error.is_none(), "{reply:?}");
+        }
+        assert!(client.reply(110).await?.subscribe.is_some());
+        client.publish("room", "1").await?;
+        assert_eq!(client.publication("room").await?.data, "1");
+        client.unsubscribe("room").await?;
     }
     Ok(())
 }

@@ -26,12 +26,14 @@ impl Connection {
         }
     }
 
-    /// Waits until the connect command is answered, or the connection ends.
-    pub(super) async fn connected(self: &Rc<Self>) {
-        while self.is_listening() && self.session.borrow().is_connecting() {
+    /// Waits until the client's next command can be run, or the connection ends.
+    pub(super) async fn settled(self: &Rc<Self>) {
+        self.is_waiting.set(true);
+        while self.is_listening() && self.session.borrow().is_settling() {
             self.moving(self.outbox.woken()).await;
             self.arm();
         }
+        self.is_waiting.set(false);
     }
 
     /// Finds something out without anybody waiting. Who is gone by then needs no answer, and is not kept by it.

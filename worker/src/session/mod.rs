@@ -217,9 +217,15 @@ impl Session {
         matches!(self.state, State::Connected)
     }
 
-    /// Whether the client's next command has to wait: its connect command is not answered yet.
+    /// Whether its connect command is being answered.
     pub(crate) fn is_connecting(&self) -> bool {
         matches!(self.state, State::Connecting(_))
+    }
+
+    /// Whether the client's next command has to wait: its connect command is not answered yet, or it leaves a channel
+    /// that it is not in yet, and may mean to come back to it.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.is_connecting() || self.subscriptions.iter().any(Subscription::is_leaving)
     }
 
     /// When [`Event::Timer`] is due; `None`: never.

@@ -188,4 +188,12 @@ impl Subscription {
     pub(super) fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Active)
     }
+
+    /// Whether the client has unsubscribed before it was subscribed.
+    pub(super) fn is_leaving(&self) -> bool {
+        let Phase::Opening(opening) = &self.phase else {
+            return false;
+        };
+        matches!(opening.then, Then::Unsubscribe(_))
+    }
 }

@@ -691,12 +691,14 @@ fn an_unsubscribe_waits_for_the_subscribe_that_is_under_way() {
         channel: "news".into(),
     });
     assert!(bench.request(3, unsubscribe).is_empty());
+    assert!(bench.session.is_settling(), "and the next command for both");
     let expected = [
         r#"{"id":2,"subscribe":{}}"#,
         "unsubscribe news",
         r#"{"id":3,"unsubscribe":{}}"#,
     ];
     assert_eq!(bench.subscribed("news"), expected);
+    assert!(!bench.session.is_settling());
 }
 
 #[test]
