@@ -13,14 +13,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::distr::{Alphanumeric, SampleString as _};
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 
 /// Requests that may wait for one connection, each of at most `client.message_size_limit` bytes.
 const QUEUE_LENGTH: usize = 16;
 
 /// How long a request may wait for room in the queue. A worker that asks another waits longer for the answer.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Requests for sessions of other workers that may be on their way at one time. Each takes one of the questions that this
+/// worker may ask, of which there are more, so that no client can keep the others from being asked.
+const PASSED_ON_MAX: usize = 64;
 
 /// The length of a session's id. A character stands for almost six random bits, and whoever knows the id may speak for
 /// the client.
@@ -39,8 +43,17 @@ pub(crate) enum Delivery {
 }
 
 /// The sessions of this worker that take commands from requests. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sessions(Arc<Mutex<HashMap<Box<str>, mpsc::Sender<Bytes>>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Sessions(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    queues: Mutex<Queues>,
+    passing_on: Semaphore,
+}
+
+/// By the session's id.
+type Queues = HashMap<Box<str>, mpsc::Sender<Bytes>>;
 
 /// What is sent for one session. Nothing finds the session any more once this is dropped.
 #[derive(Debug)]
@@ -57,7 +70,21 @@ pub(crate) fn session_id() -> Box<str> {
         .into_boxed_str()
 }
 
+impl Default for Sessions {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            queues: Mutex::default(),
+            passing_on: Semaphore::new(PASSED_ON_MAX),
+        }))
+    }
+}
+
 impl Sessions {
+    /// A place for a request on its way to another worker, if there is one.
+    pub(crate) fn pass_on(&self) -> Option<SemaphorePermit<'_>> {
+        self.0.passing_on.try_acquire().ok()
+    }
+
     /// A session of its own, for whose id see [`Posts::id`].
     pub(crate) fn open(&self) -> Posts {
         let (sender, queue) = mpsc::channel(QUEUE_LENGTH);
@@ -82,9 +109,10 @@ impl Sessions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, mpsc::Sender<Bytes>>> {
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        let queues = self.0.queues.lock();
         // Nothing is ever half done in there.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        queues.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -165,6 +193,15 @@ mod tests {
         for delivery in waiting {
             assert_eq!(delivery.await.unwrap(), Delivery::Taken);
         }
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_others_is_bounded() {
+        let sessions = Sessions::default();
+        let mut places: Vec<_> = std::iter::from_fn(|| sessions.pass_on()).collect();
+        assert_eq!(places.len(), PASSED_ON_MAX);
+        places.pop();
+        assert!(sessions.pass_on().is_some());
     }
 
     #[tokio::test]

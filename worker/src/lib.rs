@@ -1,8 +1,8 @@
 //! One stateless worker of a Flotilla fleet.
 //!
-//! A worker takes WebSocket clients that speak the Centrifuge protocol, and joins them with the clients of every other
-//! worker through the broker. Everything it holds can be rebuilt; any worker serves any client. It knows sockets,
-//! channels and the `Broker` trait, and nothing of Pingora, of other workers or of NATS.
+//! A worker takes clients that speak the Centrifuge protocol, over WebSockets or HTTP, and joins them with the clients
+//! of every other worker through the broker. Everything it holds can be rebuilt; any worker serves any client. It knows
+//! sockets, channels and the `Broker` trait, and nothing of Pingora, of other workers or of NATS.
 //!
 //! The data path, in the order in which it is read: `accept` → `connection` → `session` → (broker) → `hub` →
 //! `outbox`. Each `shard` is one thread that runs all of it; shards share nothing while they deliver.

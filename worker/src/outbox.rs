@@ -1,7 +1,7 @@
 //! A connection's bounded queue towards its socket.
 //!
 //! Owns: the socket's write side and what the socket has not taken yet. Knows nothing of sessions, channels or the
-//! protocol: what it is given are whole, ready-made WebSocket frames, shared between all the connections they go to.
+//! protocol: what it is given are whole, ready-made frames, shared between all the connections they go to.
 //!
 //! Nothing here ever waits. [`Outbox::push`] writes straight to the socket when nothing is queued; what the socket
 //! refuses is kept (shared bytes, counted) until the connection's task finds the socket writable and calls

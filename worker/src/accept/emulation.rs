@@ -54,10 +54,13 @@ impl Post {
             session,
             data,
         } = self.request;
+        let sessions = &shard.common().sessions;
         let delivery = if node == shard.policy().node {
-            Ok(shard.common().sessions.deliver(&session, data).await)
-        } else {
+            Ok(sessions.deliver(&session, data).await)
+        } else if let Some(_place) = sessions.pass_on() {
             deliver_to(&node, session, data, shard.fleet()).await
+        } else {
+            Ok(Delivery::Full)
         };
         let refused = match delivery {
             Ok(Delivery::Taken) => {
@@ -69,7 +72,7 @@ impl Post {
             Ok(Delivery::Full) => Answer::new(
                 Rejected::Capacity,
                 429,
-                "the session has got more than it can do at once",
+                "there is more to do than can be done at once",
             ),
             Err(error) => Answer::unavailable(Rejected::Capacity, &error.to_string()),
         };

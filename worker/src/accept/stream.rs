@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use flotilla_shared::http::{RequestHead, read_body, stream_head};
-use flotilla_shared::protocol::Format;
+use flotilla_shared::protocol::{Format, commands, types};
 use tokio::net::TcpStream;
 
 use super::admit::{self, Visitor};
@@ -113,7 +113,23 @@ async fn first_words(
         let message = "the request has to say what to connect with: in its body, or in cf_connect";
         return Err(Answer::bad_request(message));
     }
+    if is_get && !is_safe(&words) {
+        let message = "an address may connect and subscribe, and nothing else: use a body";
+        return Err(Answer::bad_request(message));
+    }
     Ok(words.into())
+}
+
+/// Whether these commands change nothing (RFC 9110 §9.2.1). Any page can make a browser open an address, with the user's
+/// cookies and without saying who asks; it cannot read the answer. What is malformed is no command.
+fn is_safe(words: &[u8]) -> bool {
+    let mut commands = commands(Format::Json, words).map_while(Result::ok);
+    commands.all(|command| {
+        matches!(
+            command.into_request(),
+            None | Some(types::Request::Connect(_) | types::Request::Subscribe(_))
+        )
+    })
 }
 
 pub(super) fn connect_parameter(head: &RequestHead) -> Option<Vec<u8>> {

@@ -417,6 +417,32 @@ async fn a_request_that_says_nothing_gets_no_stream() {
 }
 
 #[tokio::test]
+async fn an_address_changes_nothing_since_any_page_can_have_it_opened() {
+    behind_a_door(
+        |_| {},
+        async |door| {
+            let opened = |command: &str| {
+                let mut query = form_urlencoded::Serializer::new(String::new());
+                query.append_pair("cf_connect", &format!("{CONNECT}\n{command}"));
+                get(&format!("/connection/sse?{}", query.finish()), "")
+            };
+            for command in [
+                r#"{"id":2,"publish":{"channel":"news","data":1}}"#,
+                r#"{"send":{"data":1}}"#,
+                r#"{"id":2,"rpc":{"method":"buy","data":1}}"#,
+            ] {
+                let answer = door.answer(opened(command)).await;
+                assert!(answer.starts_with("HTTP/1.1 400 "), "{command}: {answer}");
+            }
+            let subscribe = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
+            let mut stream = door.ask(opened(subscribe)).await;
+            stream.is_connected().await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn who_leaves_its_stream_is_gone_and_who_asks_again_on_it_breaks_the_rules() {
     behind_a_door(
         |_| {},

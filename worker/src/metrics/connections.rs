@@ -9,7 +9,7 @@ use crate::closing::Ending;
 /// The close codes that have a series of their own besides those of [`DisconnectCode`].
 const RFC_CODES: [u16; 10] = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013];
 
-/// Why a client's upgrade was refused.
+/// Why a client's request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
     BadRequest,
@@ -72,7 +72,7 @@ impl Connections {
             )?,
             opened: register.counter(
                 "flotilla_worker_connections_opened_total",
-                "Client connections that were upgraded.",
+                "Client connections that were accepted.",
             )?,
             panics: register.counter(
                 "flotilla_worker_panics_total",
@@ -89,7 +89,7 @@ impl Connections {
             )?,
             rejected: register.counters(
                 "flotilla_worker_handshakes_rejected_total",
-                "Upgrades that were refused.",
+                "Requests of clients that were refused.",
                 &["reason"],
             )?,
         };
