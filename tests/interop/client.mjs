@@ -9,9 +9,10 @@ import { EventEmitter } from 'node:events';
 import { createInterface } from 'node:readline';
 import { Centrifuge as JsonCentrifuge } from 'centrifuge';
 import { Centrifuge as ProtobufCentrifuge } from 'centrifuge/build/protobuf';
+import { EventSource } from 'eventsource';
 import WebSocket from 'ws';
 
-const { ALICE_URL, BOB_URL, TOKEN_SECRET, FORMAT } = process.env;
+const { ALICE_URL, BOB_URL, TOKEN_SECRET, FORMAT, TRANSPORT } = process.env;
 const SOON_MS = 20_000;
 const MESSAGES = 50;
 const protobuf = FORMAT === 'protobuf';
@@ -55,8 +56,17 @@ class Events {
   }
 }
 
+// A client of the transport that is tried; without WebSocket its commands are posted.
+function construct(url, options) {
+  if (TRANSPORT === 'websocket') return new Centrifuge(url, { websocket: WebSocket, ...options });
+  const at = (path) => url.replace('ws:', 'http:').replace('/connection/websocket', path);
+  const transports = [{ transport: TRANSPORT, endpoint: at(`/connection/${TRANSPORT}`) }];
+  const emulationEndpoint = at('/emulation');
+  return new Centrifuge(transports, { eventsource: EventSource, emulationEndpoint, ...options });
+}
+
 function client(url, options) {
-  const centrifuge = new Centrifuge(url, { websocket: WebSocket, ...options });
+  const centrifuge = construct(url, options);
   const events = new Events(centrifuge, ['connecting', 'connected', 'disconnected', 'error']);
   centrifuge.connect();
   return { centrifuge, events };

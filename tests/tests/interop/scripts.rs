@@ -19,22 +19,37 @@ const STEPS: usize = 10;
 
 #[tokio::test]
 async fn javascript_json() -> Result<()> {
-    play("node".into(), "client.mjs", "json").await
+    play("node".into(), "client.mjs", "json", "websocket").await
 }
 
 #[tokio::test]
 async fn javascript_protobuf() -> Result<()> {
-    play("node".into(), "client.mjs", "protobuf").await
+    play("node".into(), "client.mjs", "protobuf", "websocket").await
+}
+
+#[tokio::test]
+async fn javascript_json_over_an_http_stream() -> Result<()> {
+    play("node".into(), "client.mjs", "json", "http_stream").await
+}
+
+#[tokio::test]
+async fn javascript_protobuf_over_an_http_stream() -> Result<()> {
+    play("node".into(), "client.mjs", "protobuf", "http_stream").await
+}
+
+#[tokio::test]
+async fn javascript_json_over_server_sent_events() -> Result<()> {
+    play("node".into(), "client.mjs", "json", "sse").await
 }
 
 #[tokio::test]
 async fn python_json() -> Result<()> {
-    play(python(), "client.py", "json").await
+    play(python(), "client.py", "json", "websocket").await
 }
 
 #[tokio::test]
 async fn python_protobuf() -> Result<()> {
-    play(python(), "client.py", "protobuf").await
+    play(python(), "client.py", "protobuf", "websocket").await
 }
 
 /// The interpreter of the tests' own environment.
@@ -51,14 +66,15 @@ pub(crate) fn command(interpreter: PathBuf, script: &str) -> Command {
 }
 
 /// Runs a script to its end, doing for it what it asks for.
-async fn play(interpreter: PathBuf, script: &str, format: &str) -> Result<()> {
+async fn play(interpreter: PathBuf, script: &str, format: &str, transport: &str) -> Result<()> {
     let mut stage = Stage::new().await?;
     let mut command = command(interpreter, script);
     command
         .env("ALICE_URL", &stage.alice_url)
         .env("BOB_URL", &stage.bob_url)
         .env("TOKEN_SECRET", token::SECRET)
-        .env("FORMAT", format);
+        .env("FORMAT", format)
+        .env("TRANSPORT", transport);
     let mut script = Process::spawn(script, &mut command).context("run `tests/run setup`")?;
     let mut input = script.take_stdin()?;
     asks(
