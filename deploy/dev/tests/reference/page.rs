@@ -14,10 +14,6 @@ Durations have a unit, as in `25s`, `500ms` or `1h 30m`. Lists in the environmen
 
 Each entry of `channel.namespaces` has a `name`, the part of a channel's name before `:`, and the same options as
 `channel.without_namespace`.
-
-Some options are read, checked and have no effect yet, because what they are for is not served yet:
-`client.user_connection_limit` and `http_api.on_client_listener` of the worker. The gateway
-forwards the HTTP fallback and, if asked to, the server API; the workers' client listeners answer 404 to both.
 ";
 
 /// A process and its options.
