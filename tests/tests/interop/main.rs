@@ -5,6 +5,7 @@
 
 mod back_end;
 mod delta;
+mod filter;
 mod fossil;
 mod insecure;
 mod rust_sdk;

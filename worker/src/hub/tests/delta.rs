@@ -399,6 +399,36 @@ fn without_deltas_what_was_missed_comes_whole_whatever_its_marks_say() {
     assert_eq!(recovered(&mut plain, joined, &[5, 6]), [false, false]);
 }
 
+#[test]
+fn a_gap_ends_the_chain_of_those_who_are_told_and_of_nobody_else() {
+    let mut bench = Bench::new();
+    let token = bench.kept(&Listener::new(9, Format::Json));
+    let (mut ann, mut bob) = (Reader::new(1, Format::Json), Reader::new(2, Format::Json));
+    bench.enter(&ann);
+    let mut positioned = takes_deltas(None);
+    positioned.delivery.positioned = true;
+    bench.hub.join(
+        &channel("news"),
+        &bob.listener,
+        positioned.clone(),
+        bench.now,
+    );
+    bench.append(token, 7, &document(7));
+    // 8 is lost.
+    bench.append(token, 9, &document(9));
+    assert_eq!(ann.reads(&[document(7), document(9)]), [false, true]);
+    assert_eq!(bob.reads(&[document(7)]), [false]);
+    let settled = bench.hub.take_settled();
+    assert!(matches!(settled[..], [Settled::Insufficient(..)]));
+
+    bench
+        .hub
+        .join(&channel("news"), &bob.listener, positioned, bench.now);
+    bench.append(token, 10, &document(10));
+    assert_eq!(ann.reads(&[document(10)]), [true]);
+    assert_eq!(bob.reads(&[document(10)]), [false]);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Join {
