@@ -95,6 +95,53 @@ await step('another room is another room', async () => {
   await heard(there, 'only in the harbour', 'theirs').waitFor();
 });
 
+// In a page, without a WebSocket: hears one message in the harbour, says one, and resolves to what it heard.
+async function overHttp(told) {
+  const { url, token, channel } = await (await fetch('token?user=Smoke%20Signal')).json();
+  const harbour = `${channel.slice(0, channel.indexOf(':') + 1)}harbour`;
+  const at = (path) => url.replace(/^ws/, 'http').replace('/connection/websocket', path);
+  const lines = (...commands) => commands.map((command) => JSON.stringify(command)).join('\n');
+  const first = lines({ id: 1, connect: { token } }, { id: 2, subscribe: { channel: harbour } });
+  const source = new EventSource(`${at('/connection/sse')}?cf_connect=${encodeURIComponent(first)}`);
+  const messages = [];
+  let wake;
+  source.onmessage = ({ data }) => { messages.push(JSON.parse(data)); wake?.(); };
+  source.onerror = () => { messages.push({ error: 'the stream is gone' }); wake?.(); };
+  const find = async (wanted) => {
+    for (;;) {
+      const found = messages.find((message) => message.error || wanted(message));
+      if (found) return found;
+      await new Promise((resolve) => { wake = resolve; });
+    }
+  };
+  const { connect } = await find((message) => message.connect);
+  await find((message) => message.subscribe);
+  const publish = { channel: harbour, data: { text: 'smoke', via: connect.node } };
+  const answer = await fetch(at('/emulation'), {
+    method: 'POST',
+    headers: { 'Content-Type': 'application/json' },
+    body: JSON.stringify({ ...connect, data: lines({ id: 3, publish }) }),
+  });
+  await find((message) => message.id === 3);
+  console.info(told);
+  const heard = await find((message) => message.push?.pub?.data.text === 'smoke seen');
+  source.close();
+  return { status: answer.status, heard: heard.push.pub.data.text };
+}
+
+await step('a page without WebSocket hears and is heard', async () => {
+  const told = 'it has said something';
+  // The demo page itself may open WebSockets only.
+  const page = await open(await browser.newContext({ bypassCSP: true }));
+  const hasSaid = page.waitForEvent('console', { predicate: (line) => line.text() === told });
+  const said = page.evaluate(overHttp, told);
+  await hasSaid;
+  await heard(there, 'smoke', 'theirs').waitFor();
+  await say(there, 'smoke seen');
+  assert.deepEqual(await said, { status: 204, heard: 'smoke seen' });
+  await page.context().close();
+});
+
 await step('a tab whose worker is killed goes on elsewhere', async () => {
   const lost = await node(here);
   const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();

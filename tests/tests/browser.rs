@@ -15,7 +15,7 @@ use tokio::process::Command;
 const SCRIPT_MAX: Duration = Duration::from_secs(120);
 
 /// Steps that the script reports.
-const STEPS: usize = 7;
+const STEPS: usize = 8;
 
 #[tokio::test]
 async fn the_demo_page_works_across_workers_and_on_a_phone() -> Result<()> {
