@@ -12,6 +12,7 @@
 //! | [`roster`] | who is in the fleet, and how loaded |
 //! | [`auth`] | tokens of clients, passports between the tiers |
 //! | [`config`], [`secret`] | layered configuration, secrets that do not show |
+//! | [`outbound`] | which servers the processes ask, and whom they trust |
 //! | [`lifecycle`], [`limits`], [`tcp`] | a process' phases, signals, open files and sockets |
 //! | [`metrics`], [`admin`], [`telemetry`] | what a process tells its operators |
 //!
@@ -28,6 +29,7 @@ pub mod http;
 pub mod lifecycle;
 pub mod limits;
 pub mod metrics;
+pub mod outbound;
 pub mod protocol;
 pub mod roster;
 pub mod secret;

@@ -10,15 +10,16 @@ use bytes::Bytes;
 use http::{
     HeaderMap, Request, StatusCode, Uri,
     header::{ACCEPT, CACHE_CONTROL, HeaderValue, USER_AGENT},
-    uri::Scheme,
 };
 use http_body_util::{BodyExt, Empty, LengthLimitError, Limited};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
+use rustls::ClientConfig;
+
+use crate::outbound::{TlsError, UrlError, client_tls, is_https, parse_url};
 
 use super::{Answer, DocumentError, document};
 
@@ -30,16 +31,12 @@ const AGENT: &str = concat!("flotilla/", env!("CARGO_PKG_VERSION"));
 /// Why a URL is not fetched from.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::auth) enum EndpointError {
-    #[error("is not a URL such as https://example.com/.well-known/jwks.json")]
-    Url,
-    #[error("contains a user or a password, which would not be sent")]
-    Credentials,
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("is not https: whoever can change the answer on the way could forge tokens")]
     Plain,
-    #[error("needs root certificates, of which this system has none: {0}")]
-    Roots(std::io::Error),
-    #[error("cannot be used with TLS: {0}")]
-    Tls(#[from] rustls::Error),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Why there is no good answer.
@@ -75,19 +72,13 @@ impl Endpoint {
         timeout: Duration,
     ) -> Result<Self, EndpointError> {
         let uri = checked(url, allow_http)?;
-        let tls = ClientConfig::builder_with_provider(ring::default_provider().into())
-            .with_safe_default_protocol_versions()?;
-        let tls = if uri.scheme() == Some(&Scheme::HTTPS) {
-            tls.with_native_roots().map_err(EndpointError::Roots)?
-        } else {
-            tls.with_root_certificates(RootCertStore::empty())
-        };
-        Ok(Self::with(uri, tls.with_no_client_auth(), timeout))
+        let tls = client_tls(is_https(&uri))?;
+        Ok(Self::with(uri, tls, timeout))
     }
 
     fn with(uri: Uri, tls: ClientConfig, timeout: Duration) -> Self {
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
-        let connector = if uri.scheme() == Some(&Scheme::HTTPS) {
+        let connector = if is_https(&uri) {
             connector.https_only()
         } else {
             connector.https_or_http()
@@ -139,22 +130,9 @@ impl Endpoint {
 
 /// The URL, if keys may be fetched from it.
 fn checked(url: &str, allow_http: bool) -> Result<Uri, EndpointError> {
-    let uri: Uri = url.parse().map_err(|_| EndpointError::Url)?;
-    let (Some(scheme), Some(host)) = (uri.scheme(), uri.host().filter(|host| !host.is_empty()))
-    else {
-        return Err(EndpointError::Url);
-    };
-    if uri
-        .authority()
-        .is_some_and(|whole| whole.as_str().contains('@'))
-    {
-        return Err(EndpointError::Credentials);
-    }
-    if *scheme == Scheme::HTTPS {
-        Ok(uri)
-    } else if *scheme != Scheme::HTTP {
-        Err(EndpointError::Url)
-    } else if allow_http || is_loopback(host) {
+    let uri = parse_url(url)?;
+    let host = uri.host().unwrap_or_default();
+    if is_https(&uri) || allow_http || is_loopback(host) {
         Ok(uri)
     } else {
         Err(EndpointError::Plain)

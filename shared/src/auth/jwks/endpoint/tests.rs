@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{Router, extract::State, response::IntoResponse, response::Response};
-use rustls::{ServerConfig, pki_types::PrivateKeyDer};
+use rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer};
 use serde_json::json;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
