@@ -10,6 +10,7 @@
 //!
 //! This crate must not reach into the processes: it sees what a user of them sees.
 
+pub mod back_end;
 pub mod client;
 pub mod dev;
 pub mod emulated;
