@@ -4,6 +4,7 @@
 //! one thread, so a [`Connection`] may be driven by its own task, by the hub when a channel opens, and by the timer,
 //! without a lock. Only the task reads the socket and only the task ends the connection; others ask it to.
 
+mod asks;
 mod held;
 mod only;
 mod pace;
@@ -15,26 +16,30 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::protocol::codes::DisconnectCode;
-use flotilla_shared::protocol::types::{Command, Reply};
+use flotilla_shared::protocol::types::{Command, Reply, Request};
 use flotilla_shared::protocol::{DecodeError, Messages, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 
 use crate::closing::{Ending, close};
+use crate::hooks::Caller;
 use crate::hub::Member;
 use crate::intake::{Input, Intake, Source};
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
-use crate::session::{Action, Actions, Event, Pings, Publish, Session};
+use crate::session::{Action, Actions, Ask, Event, Pings, Publish, Session};
 use crate::shard::Shard;
 use crate::wire::Wire;
+use asks::Asks;
 use held::Held;
 
 /// What the client's next command has to wait for.
 enum Wait {
     /// The broker takes a publication.
     Broker(Box<Publish>),
+    /// The back end says whether something may be published.
+    BackEnd(Box<Ask>),
     /// A command before it is answered: see [`Session::is_settling`].
     Settled,
     /// The socket takes answers to commands before.
@@ -60,6 +65,9 @@ pub(crate) struct Connection {
     has_left: Cell<bool>,
     /// The task looks again whenever there is news.
     is_waiting: Cell<bool>,
+    /// What the back end gets to know of the client's transport.
+    caller: RefCell<Caller>,
+    asks: Asks,
     pinged_at: Cell<Option<Instant>>,
 }
 
@@ -70,6 +78,7 @@ impl Connection {
         shard: Rc<Shard>,
         outbox: Outbox,
         session: Session,
+        caller: Caller,
     ) -> Self {
         Self {
             id,
@@ -83,6 +92,8 @@ impl Connection {
             connected_at_ms: Cell::new(0),
             has_left: Cell::new(false),
             is_waiting: Cell::new(false),
+            caller: RefCell::new(caller),
+            asks: Asks::default(),
             pinged_at: Cell::new(None),
         }
     }
@@ -116,6 +127,7 @@ impl Connection {
             self.shard.metrics().process().connections.closed(&ending);
             // Nobody is in between: it was empty.
             let _ = self.ending.set(ending);
+            self.asks.break_off();
             self.outbox.wake();
         }
     }
@@ -159,14 +171,14 @@ impl Connection {
         }
     }
 
-    /// Runs the session and performs its actions; frames for the client are appended to `frames`. A publication is
-    /// handed back, since only the connection's task may wait for the broker.
-    fn step(self: &Rc<Self>, event: Event, frames: &mut BytesMut) -> Option<Box<Publish>> {
+    /// Runs the session and performs its actions; frames for the client are appended to `frames`. What the client's next
+    /// command waits for is handed back, since only the connection's task may wait.
+    fn step(self: &Rc<Self>, event: Event, frames: &mut BytesMut) -> Option<Wait> {
         let mut actions = Actions::new();
         self.session
             .borrow_mut()
             .handle(event, self.shard.now(), &mut actions);
-        let mut publish = None;
+        let mut wait = None;
         for action in actions {
             match action {
                 Action::Reply(reply) => self.encode(&reply, frames),
@@ -177,16 +189,18 @@ impl Connection {
                     }
                 }
                 Action::Unsubscribe(channel) => self.shard.leave(&channel, self),
-                Action::Publish(wanted) => publish = Some(wanted),
+                Action::Publish(publish) => wait = Some(Wait::Broker(publish)),
                 Action::Announce(channel, push) => self.shard.announce(channel, &push),
                 Action::LookUp(wanted) => self.look_up(wanted),
+                Action::Ask(ask) if ask.about.is_in_order() => wait = Some(Wait::BackEnd(ask)),
+                Action::Ask(ask) => self.ask(ask),
                 Action::Limited(limit) => self.shard.metrics().limited(limit),
                 Action::Close(code) => self.end(Ending::Disconnect(code)),
                 Action::Dismiss(goodbye) => self.end(Ending::Dismissed(Rc::new(goodbye))),
             }
         }
         self.follow_connect();
-        publish
+        wait
     }
 
     /// Holds back what channels deliver while the client does not know yet that it is connected, and lists the client
@@ -323,17 +337,7 @@ impl Connection {
         let mut is_empty = true;
         while let Some(wait) = self.advance(&mut commands, &mut is_empty, &mut frames) {
             // Boxed, so that the task of an idle connection has no room for it.
-            match wait {
-                Wait::Broker(publish) => Box::pin(self.settle(publish, &mut frames)).await,
-                Wait::Settled => {
-                    self.send(&mut frames);
-                    Box::pin(self.settled()).await;
-                }
-                Wait::Room => {
-                    self.send(&mut frames);
-                    Box::pin(self.room()).await;
-                }
-            }
+            Box::pin(self.settle(wait, &mut frames)).await;
         }
         if is_empty {
             self.step(Event::Malformed, &mut frames);
@@ -357,8 +361,9 @@ impl Connection {
         while self.is_listening() {
             let command = commands.next()?;
             *is_empty = false;
-            if let Some(publish) = self.step(self.event_of(command), frames) {
-                return Some(Wait::Broker(publish));
+            let wait = self.step(self.event_of(command), frames);
+            if wait.is_some() {
+                return wait;
             }
             if self.session.borrow().is_settling() {
                 return Some(Wait::Settled);
@@ -382,6 +387,9 @@ impl Connection {
         match command.into_request() {
             Some(request) => {
                 self.shard.metrics().received(request.label());
+                if let Request::Connect(connect) = &request {
+                    self.emulate(&connect.headers);
+                }
                 Event::Request { id, request }
             }
             None => {

@@ -23,6 +23,7 @@ mod emulation;
 mod fleet;
 mod glob;
 mod handshakes;
+mod hooks;
 mod hub;
 mod intake;
 mod introduction;

@@ -66,6 +66,12 @@ pub(crate) struct NamespaceOptions {
     pub(crate) allow_publish_for_subscriber: bool,
     /// Clients without a user id may publish where the two options above let a client do so.
     pub(crate) allow_publish_for_anonymous: bool,
+    /// The back end decides who may subscribe without a token, instead of the options above.
+    pub(crate) subscribe_proxy_enabled: bool,
+    /// The back end decides who may publish, and what, instead of the options above.
+    pub(crate) publish_proxy_enabled: bool,
+    /// The back end decides whether a subscription that its client does not refresh may go on.
+    pub(crate) sub_refresh_proxy_enabled: bool,
     /// What publications may contain.
     pub(crate) publication_data_format: PublicationDataFormat,
     /// What the channel's name has to match.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use flotilla_shared::auth::Verifier;
 
 use crate::config::Config;
+use crate::hooks::{Hook, HookOptions};
 use crate::namespace::Namespaces;
 use crate::rates::RateLimits;
 use crate::revocation::Revocations;
@@ -31,6 +32,8 @@ pub(crate) struct Policy {
     pub(crate) revocations: Revocations,
     /// How many connections a user may have.
     pub(crate) user_capacity: UserCapacity,
+    /// What the back end is asked, besides what namespaces say.
+    pub(crate) hooks: EnabledHooks,
 }
 
 impl Policy {
@@ -48,6 +51,32 @@ impl Policy {
             verifier: config.verifier.clone(),
             revocations,
             user_capacity,
+            hooks: EnabledHooks::of(&config.hooks),
+        }
+    }
+}
+
+/// The hooks that are no namespace's.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct EnabledHooks {
+    /// Says who a client is that neither a token nor a passport speaks for.
+    pub(crate) connect: bool,
+    /// Says whether a connection that its client does not refresh may go on.
+    pub(crate) refresh: bool,
+    /// Answers the `rpc` command.
+    pub(crate) rpc: bool,
+    /// How long what is to be refreshed outlives its expiry without an answer.
+    pub(crate) refresh_unanswered_max: Duration,
+}
+
+impl EnabledHooks {
+    fn of(options: &HookOptions) -> Self {
+        let is_there = |hook| options.endpoints.contains_key(&hook);
+        Self {
+            connect: is_there(Hook::Connect),
+            refresh: is_there(Hook::Refresh),
+            rpc: is_there(Hook::Rpc),
+            refresh_unanswered_max: options.refresh_unanswered_max,
         }
     }
 }

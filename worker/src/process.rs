@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::control::{Control, ControlBroker};
 use crate::emulation::Sessions;
 use crate::fleet::{Fleet, Shards, keep_in_step};
+use crate::hooks::Gates;
 use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
@@ -219,6 +220,7 @@ impl Worker {
             fleet: fleet.clone(),
             sessions,
             api: service.filter(|_| is_for_clients),
+            gates: Gates::new(&self.config.hooks),
         };
         if let Some(jwks) = self.jwks {
             beside.spawn(jwks.run());
@@ -262,7 +264,7 @@ fn warn_of(config: &Config) {
     }
     if !config.lets_anyone_in() {
         tracing::warn!(
-            "nobody can connect: there is no client.token key, no passport key, and no anonymous access"
+            "nobody can connect: there is no client.token key, no passport key, no connect hook, and no anonymous access"
         );
     }
 }

@@ -22,6 +22,7 @@ use crate::capacity::Capacity;
 use crate::connection::Connection;
 use crate::emulation::Sessions;
 use crate::fleet::Fleet;
+use crate::hooks::{Gates, Hooks};
 use crate::hub::Hub;
 use crate::look_up::Presences;
 use crate::metrics::ShardMetrics;
@@ -63,6 +64,8 @@ pub(crate) struct Common {
     pub(crate) sessions: Sessions,
     /// The server API, if clients' listener answers it, too.
     pub(crate) api: Option<ApiService>,
+    /// Where the user's back end is asked.
+    pub(crate) gates: Gates,
 }
 
 /// See the module's documentation.
@@ -72,6 +75,7 @@ pub(crate) struct Shard {
     admission: Admission,
     lifecycle: Lifecycle,
     broker: Arc<dyn Broker>,
+    hooks: Hooks,
     metrics: ShardMetrics,
     common: Common,
     hub: RefCell<Hub<Connection>>,
@@ -101,6 +105,7 @@ impl Shard {
             admission,
             lifecycle,
             broker,
+            hooks: Hooks::new(common.gates.clone(), metrics.process().hooks.clone()),
             metrics,
             common,
             hub: RefCell::new(Hub::new()),
@@ -136,6 +141,10 @@ impl Shard {
     /// All workers.
     pub(crate) fn fleet(&self) -> &Fleet {
         &self.common.fleet
+    }
+
+    pub(crate) fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// What this shard's clients want to know of who is where.

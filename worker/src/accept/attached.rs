@@ -47,8 +47,9 @@ pub(super) fn attach(
         shard.now(),
     );
     let outbox = answered_outbox(socket, shard, accepted.response);
+    let caller = accepted.caller;
     let (id, connection) =
-        shard.attach(|id| Connection::new(id, wire, shard.clone(), outbox, session));
+        shard.attach(|id| Connection::new(id, wire, shard.clone(), outbox, session, caller));
     let counts = &shard.metrics().process().connections;
     counts.opened.inc();
     counts.open.inc();

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use crate::capacity::Permit;
 use crate::echo::echo;
 use crate::handshakes::Place;
+use crate::hooks::Caller;
 use crate::intake::Source;
 use crate::metrics::Rejected;
 use crate::session::Transport;
@@ -66,6 +67,15 @@ struct Accepted {
     passport: Passport,
     source: Source,
     permit: Permit,
+    /// What the back end gets to know of the request.
+    caller: Caller,
+}
+
+/// What the back end gets to know of a request.
+fn caller(head: &RequestHead, wire: Wire, shard: &Shard) -> Caller {
+    let headers = head.headers.iter().map(|(name, value)| (&**name, &**value));
+    let endpoints = shard.hooks().endpoints();
+    Caller::new(wire.label(), wire.format().label(), headers, endpoints)
 }
 
 /// Serves one accepted socket until it is closed. `place` is held until the client is connected, or answered.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use super::admit::{self, Visitor};
 use super::answer::Answer;
 use super::endpoint::Endpoint;
-use super::{Accepted, Request};
+use super::{Accepted, Request, caller};
 use crate::emulation::session_id;
 use crate::intake::Source;
 use crate::introduction::introduction;
@@ -35,6 +35,7 @@ pub(super) async fn accept(
 ) -> Result<Accepted, Answer> {
     admit::is_open(shard)?;
     let wire = wire(endpoint, &request.head);
+    let caller = caller(&request.head, wire, shard);
     let first = first_words(socket, request, shard.limits().message_max_bytes).await?;
     let (first, posts) = if wire.is_one_way() {
         (introduced(&first)?, None)
@@ -58,6 +59,7 @@ pub(super) async fn accept(
         },
         passport: visitor.passport,
         source: Source::Stream { first, posts },
+        caller,
         permit: admit::room(shard)?,
     })
 }

@@ -7,7 +7,7 @@ use flotilla_shared::websocket::{Upgrade, switching_protocols, upgrade};
 
 use super::answer::Answer;
 use super::stream::{connect_parameter, introduced};
-use super::{Accepted, Request, admit};
+use super::{Accepted, Request, admit, caller};
 use crate::emulation::session_id;
 use crate::intake::Source;
 use crate::session::{Pings, Transport};
@@ -18,9 +18,11 @@ use crate::wire::Wire;
 pub(super) fn accept(request: Request, shard: &Shard) -> Result<Accepted, Answer> {
     let (upgrade, passport) = admit(&request.head, shard)?;
     let (protocol, format) = negotiate(&upgrade, &request.head);
+    let wire = Wire::WebSocket(format);
     Ok(Accepted {
         response: switching_protocols(&upgrade.key, protocol),
-        wire: Wire::WebSocket(format),
+        wire,
+        caller: caller(&request.head, wire, shard),
         transport: Transport {
             pings: pings(&request.head),
             ..Transport::default()
@@ -39,6 +41,7 @@ pub(super) fn accept_one_way(request: Request, shard: &Shard) -> Result<Accepted
     Ok(Accepted {
         response: switching_protocols(&upgrade.key, None),
         wire: Wire::UniWebSocket,
+        caller: caller(&request.head, Wire::UniWebSocket, shard),
         transport: Transport {
             pings: pings(&request.head),
             session: Some(session_id()),

@@ -6,6 +6,7 @@
 mod api;
 mod channel;
 mod client;
+mod hooks;
 mod insecure;
 mod rate_limits;
 mod raw;
@@ -26,12 +27,14 @@ use uuid::Uuid;
 
 use insecure::InsecureOption;
 pub use raw::{
-    RawChannel, RawClient, RawConfig, RawDrain, RawHttpApi, RawNamespace, RawNamespaceOptions,
-    RawPersonalChannel, RawRate, RawRateLimits, RawRevocations, RawRoster,
+    RawChannel, RawChannelHook, RawChannelProxy, RawClient, RawClientProxy, RawConfig, RawDrain,
+    RawHook, RawHookHttp, RawHooks, RawHttpApi, RawNamespace, RawNamespaceOptions,
+    RawPersonalChannel, RawRate, RawRateLimits, RawRevocations, RawRoster, RawRpc,
 };
 
 use crate::api::ApiOptions;
 use crate::drain::DrainPlan;
+use crate::hooks::{Hook, HookOptions};
 use crate::namespace::Namespaces;
 use crate::policy::ClientOptions;
 use crate::shard::Limits;
@@ -67,6 +70,7 @@ pub struct Config {
     pub(crate) channel_max_bytes: usize,
     pub(crate) namespaces: Namespaces,
     pub(crate) verifier: Arc<Verifier>,
+    pub(crate) hooks: HookOptions,
     pub(crate) api: Option<ApiOptions>,
     pub(crate) drain: DrainPlan,
     pub(crate) announce_interval: Duration,
@@ -94,6 +98,8 @@ impl Config {
         if raw.require_passport && passport_keys.is_none() {
             problems.add("require_passport", "needs passport.secret_key");
         }
+        let hooks = hooks::options(raw, problems);
+        let api = api::options(&raw.http_api, problems);
         Some(Self {
             id: if raw.id.is_empty() {
                 format!("worker-{}", short_id())
@@ -123,7 +129,8 @@ impl Config {
             channel_max_bytes: raw.channel.max_length,
             namespaces: channel::namespaces(raw, problems),
             verifier: Arc::new(client::verifier(&raw.client, problems)),
-            api: api::options(&raw.http_api, problems),
+            hooks: hooks?,
+            api,
             drain: DrainPlan {
                 settle: raw.drain.settle,
                 window: raw.drain.window,
@@ -150,6 +157,7 @@ impl Config {
     pub(crate) fn lets_anyone_in(&self) -> bool {
         self.verifier.is_configured()
             || self.passport_keys.is_some()
+            || self.hooks.endpoints.contains_key(&Hook::Connect)
             || self.client.insecure
             || self.client.allow_anonymous_connect_without_token
     }

@@ -2,6 +2,7 @@
 
 mod channel;
 mod client;
+mod hooks;
 mod rate_limits;
 
 use std::net::SocketAddr;
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 
 pub use channel::{RawChannel, RawNamespace, RawNamespaceOptions};
 pub use client::{RawClient, RawPersonalChannel};
+pub use hooks::{
+    RawChannelHook, RawChannelProxy, RawClientProxy, RawHook, RawHookHttp, RawHooks, RawRpc,
+};
 pub use rate_limits::{RawRate, RawRateLimits};
 
 /// Everything that can be configured.
@@ -55,6 +59,10 @@ pub struct RawConfig {
     pub client: RawClient,
     /// What channels there are.
     pub channel: RawChannel,
+    /// What clients may call.
+    pub rpc: RawRpc,
+    /// How many questions the back end is asked at a time, and for how long.
+    pub hooks: RawHooks,
     /// How back ends publish.
     pub http_api: RawHttpApi,
     /// How the worker leaves.
@@ -84,6 +92,8 @@ impl Default for RawConfig {
             passport: PassportOptions::default(),
             client: RawClient::default(),
             channel: RawChannel::default(),
+            rpc: RawRpc::default(),
+            hooks: RawHooks::default(),
             http_api: RawHttpApi::default(),
             drain: RawDrain::default(),
             roster: RawRoster::default(),

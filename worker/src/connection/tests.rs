@@ -19,6 +19,7 @@ use crate::config::{Config, RawConfig};
 use crate::control::ControlBroker;
 use crate::emulation::Sessions;
 use crate::fleet::{Fleet, Shards};
+use crate::hooks::Gates;
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::outbox::Pushed;
 use crate::policy::Policy;
@@ -78,6 +79,7 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
             ),
             sessions,
             api: None,
+            gates: Gates::new(&config.hooks),
         },
     ))
 }
@@ -105,6 +107,12 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
             shard.clone(),
             outbox,
             session,
+            Caller::new(
+                "websocket",
+                "json",
+                [].into_iter(),
+                shard.hooks().endpoints(),
+            ),
         )
     };
     (shard.attach(make).1, client)

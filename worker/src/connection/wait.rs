@@ -1,4 +1,4 @@
-//! What a connection waits for: the broker, and answers of others.
+//! What a connection waits for: the broker, the back end, and answers of others.
 //!
 //! Some of it in order (the client's next command waits, and the outbox keeps moving), the rest aside.
 
@@ -9,25 +9,36 @@ use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::{Append, Topic};
 use prost::Message as _;
 
-use super::Connection;
+use super::{Connection, Wait};
 use crate::look_up;
 use crate::outbox::Fate;
 use crate::session::{Event, LookUp, Publish};
 
 impl Connection {
-    /// Publishes what the client wants published, and whatever comes of that.
-    pub(super) async fn settle(self: &Rc<Self>, publish: Box<Publish>, frames: &mut BytesMut) {
-        let mut next = Some(publish);
-        while let Some(publish) = next {
+    /// Waits, and for whatever comes of that.
+    pub(super) async fn settle(self: &Rc<Self>, wait: Wait, frames: &mut BytesMut) {
+        let mut next = Some(wait);
+        while let Some(wait) = next {
             // Nothing may overtake what was answered before: a publication that is delivered meanwhile would.
             self.send(frames);
-            let event = self.moving(self.publish(*publish)).await;
+            let event = match wait {
+                Wait::Broker(publish) => self.moving(self.publish(*publish)).await,
+                Wait::BackEnd(ask) => {
+                    // Who is gone meanwhile needs no answer.
+                    let Some(answered) = self.while_listening(self.answer_to(*ask)).await else {
+                        return;
+                    };
+                    Event::Answered(Box::new(answered))
+                }
+                Wait::Settled => return self.settled().await,
+                Wait::Room => return self.room().await,
+            };
             next = self.step(event, frames);
         }
     }
 
     /// Waits until the client's next command can be run, or the connection ends.
-    pub(super) async fn settled(self: &Rc<Self>) {
+    async fn settled(self: &Rc<Self>) {
         self.is_waiting.set(true);
         while self.is_listening() && self.session.borrow().is_settling() {
             self.moving(self.outbox.woken()).await;
@@ -67,6 +78,24 @@ impl Connection {
         }
     }
 
+    /// The same, until the connection is to end.
+    async fn while_listening<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+        let over = async {
+            while self.is_listening() {
+                self.outbox.woken().await;
+                self.arm();
+            }
+        };
+        self.moving(async {
+            tokio::select! {
+                biased;
+                () = over => None,
+                done = work => Some(done),
+            }
+        })
+        .await
+    }
+
     async fn publish(&self, publish: Publish) -> Event {
         let id = publish.id;
         let payload = Bytes::from(publish.push.encode_to_vec());
@@ -79,7 +108,7 @@ impl Connection {
             Some(retention) => {
                 let append = Append {
                     payload,
-                    ..Append::default()
+                    ..publish.append
                 };
                 let appended = broker.append(&publish.channel, retention, append).await;
                 appended.map(drop)

@@ -8,6 +8,7 @@ mod api;
 mod connections;
 mod drain;
 mod fleet;
+mod hooks;
 mod messages;
 mod shard;
 
@@ -19,6 +20,7 @@ pub(crate) use api::ApiCalls;
 pub(crate) use connections::{Connections, Rejected};
 pub(crate) use drain::Drain;
 pub(crate) use fleet::{Asked, FleetMetrics};
+pub(crate) use hooks::{HookCalls, HookResult};
 pub(crate) use messages::{Dropped, Messages, SentType};
 pub(crate) use shard::ShardMetrics;
 
@@ -30,6 +32,7 @@ pub(crate) struct Metrics {
     pub(crate) drain: Drain,
     pub(crate) api: ApiCalls,
     pub(crate) fleet: FleetMetrics,
+    pub(crate) hooks: HookCalls,
     state: IntGaugeVec,
 }
 
@@ -47,6 +50,7 @@ impl Metrics {
             drain: Drain::register(register)?,
             api: ApiCalls::register(register)?,
             fleet: FleetMetrics::register(register)?,
+            hooks: HookCalls::register(register)?,
             state: register.gauges("flotilla_worker_state", help, &["state"])?,
         };
         metrics.phase(Phase::Starting);

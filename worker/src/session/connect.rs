@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use flotilla_shared::auth::{ConnectionClaims, TokenError};
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{ConnectRequest, ConnectResult, Reply};
@@ -26,17 +27,42 @@ pub(super) struct Connecting {
     pub(super) pending: usize,
 }
 
+/// Who a client is.
+#[derive(Default)]
+pub(super) struct Identity {
+    pub(super) claims: ConnectionClaims,
+    /// The client refreshes that itself.
+    pub(super) by_client: bool,
+    /// Goes to the client in the connect result.
+    pub(super) data: Bytes,
+}
+
 impl Session {
     pub(super) fn connect(
         &mut self,
         id: u32,
-        request: &ConnectRequest,
+        request: ConnectRequest,
         now: Now,
         actions: &mut Actions,
     ) {
-        let welcomed = self.identify(request, now).and_then(|(claims, by_client)| {
-            self.welcome(id, request, claims, by_client, now, actions)
-        });
+        if self.is_unknown(&request) {
+            return self.ask_who(id, request, actions);
+        }
+        let identity = self.identify(&request, now);
+        self.connect_as(id, &request, identity, now, actions);
+    }
+
+    /// Goes on as whom the client is.
+    pub(super) fn connect_as(
+        &mut self,
+        id: u32,
+        request: &ConnectRequest,
+        identity: Result<Identity, Refused>,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        let welcomed =
+            identity.and_then(|identity| self.welcome(id, request, identity, now, actions));
         if let Err(refused) = welcomed {
             self.refuse_connect(id, &refused, now, actions);
         }
@@ -65,20 +91,15 @@ impl Session {
     ///
     /// A token in the command decides. Where the edge vouched for a user as well, the two have to agree, so that
     /// nobody continues under another name than the one that was admitted.
-    fn identify(
-        &mut self,
-        request: &ConnectRequest,
-        now: Now,
-    ) -> Result<(ConnectionClaims, bool), Refused> {
-        let options = &self.policy.client;
+    fn identify(&mut self, request: &ConnectRequest, now: Now) -> Result<Identity, Refused> {
         let edge = self.edge.take();
         if request.token.is_empty() {
             return match edge {
-                Some(claims) => Ok((*claims, false)),
-                None if options.allow_anonymous_connect_without_token || options.insecure => {
-                    Ok((ConnectionClaims::default(), false))
-                }
-                None => Err(DisconnectCode::BadRequest.into()),
+                Some(claims) => Ok(Identity {
+                    claims: *claims,
+                    ..Identity::default()
+                }),
+                None => self.identify_nobody(),
             };
         }
         let claims = match self
@@ -95,10 +116,24 @@ impl Session {
         if edge.is_some_and(|edge| edge.user != claims.user) {
             return Err(DisconnectCode::InvalidToken.into());
         }
-        if claims.user.is_empty() && options.disallow_anonymous_connection_tokens {
+        if claims.user.is_empty() && self.policy.client.disallow_anonymous_connection_tokens {
             return Err(DisconnectCode::PermissionDenied.into());
         }
-        Ok((claims, true))
+        Ok(Identity {
+            claims,
+            by_client: true,
+            ..Identity::default()
+        })
+    }
+
+    /// Nobody vouches for the client: it is the anonymous user, where there may be one.
+    pub(super) fn identify_nobody(&self) -> Result<Identity, Refused> {
+        let options = &self.policy.client;
+        if options.allow_anonymous_connect_without_token || options.insecure {
+            Ok(Identity::default())
+        } else {
+            Err(DisconnectCode::BadRequest.into())
+        }
     }
 
     /// Takes the client in, at once or when its channels are there.
@@ -106,11 +141,15 @@ impl Session {
         &mut self,
         id: u32,
         request: &ConnectRequest,
-        claims: ConnectionClaims,
-        by_client: bool,
+        identity: Identity,
         now: Now,
         actions: &mut Actions,
     ) -> Result<(), Refused> {
+        let Identity {
+            claims,
+            by_client,
+            data,
+        } = identity;
         let ttl_seconds = ttl_of(claims.expire_at, now)?;
         self.admit(&claims)?;
         self.take_place(&claims.user, actions)?;
@@ -118,13 +157,18 @@ impl Session {
         self.user = claims.user.as_str().into();
         let channels = self.channels_to_begin_with(&claims, request)?;
         self.info = claims.info;
+        self.meta = claims.meta;
         // Who only listens cannot refresh.
         let is_refreshed = by_client && !self.transport.is_one_way;
         self.expiry = self.expiry_after(ttl_seconds, is_refreshed, now);
+        let result = ConnectResult {
+            data,
+            ..self.connect_result(ttl_seconds.filter(|_| by_client))
+        };
         self.state = State::Connecting(Box::new(Connecting {
             id,
             until: now.at + self.policy.client.stale_close_delay,
-            result: self.connect_result(ttl_seconds.filter(|_| by_client)),
+            result,
             pending: channels.len(),
         }));
         for (channel, grant) in channels {
@@ -176,6 +220,9 @@ impl Session {
             None => Expiry::Never,
             Some(seconds) if by_client => {
                 Expiry::ByClient(after(now, seconds, self.policy.client.expired_close_delay))
+            }
+            Some(seconds) if self.policy.hooks.refresh => {
+                Expiry::ByHook(self.renewal(seconds, now))
             }
             Some(seconds) => Expiry::ByServer(after(now, seconds, Duration::ZERO)),
         }

@@ -4,12 +4,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use flotilla_shared::auth::ChannelGrant;
-use flotilla_shared::broker::{HistoryQuery, Retention};
+use flotilla_shared::broker::{Append, HistoryQuery, Retention};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{Push, Reply, Request};
 use smallvec::SmallVec;
 
+use super::{Answered, Ask};
 use crate::closing::Goodbye;
 use crate::hub::{Joined, Subscribing};
 use crate::rates::Limit;
@@ -57,6 +58,8 @@ pub(crate) enum Event {
     Found(Box<Reply>),
     /// The application, or an operator, wants something of this client.
     Command(ServerCommand),
+    /// The back end's answer to [`Action::Ask`], or that there is none.
+    Answered(Box<Answered>),
     /// A deadline may have passed.
     Timer,
 }
@@ -80,6 +83,9 @@ pub(crate) enum Action {
     Announce(Channel, Box<Push>),
     /// Find this out and answer with [`Event::Found`]. The client's next command does not wait.
     LookUp(Box<LookUp>),
+    /// Ask the back end and answer with [`Event::Answered`]. [`About::is_in_order`] says whether the client's next command
+    /// waits for it.
+    Ask(Box<Ask>),
     /// Count that the client has come up against this.
     Limited(Limit),
     /// Disconnect the client. Nothing follows.
@@ -99,6 +105,8 @@ pub(crate) struct Publish {
     pub(crate) push: Push,
     /// How much is kept of the channel; `None`: nothing.
     pub(crate) retention: Option<Retention>,
+    /// What the channel's stream is asked for besides; its payload is empty, since `push` is that.
+    pub(crate) append: Append,
 }
 
 /// What a client wants to know and only others do.

@@ -6,6 +6,7 @@
 //! Whoever drives a session feeds it [`Event`]s, performs the [`Action`]s in their order, and calls it with
 //! [`Event::Timer`] at [`Session::next_deadline`]. The rules are those of the Centrifuge client protocol, version 2.
 
+mod ask;
 mod command;
 mod connect;
 mod credentials;
@@ -27,7 +28,7 @@ use bytes::Bytes;
 use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
-use flotilla_shared::protocol::types::{ClientInfo, Leave, Push, Reply, Request};
+use flotilla_shared::protocol::types::{ClientInfo, Error, Leave, Push, Reply, Request};
 use uuid::Uuid;
 
 use crate::closing::Goodbye;
@@ -35,10 +36,12 @@ use crate::policy::Policy;
 use crate::rates::Buckets;
 use crate::user_capacity::UserPermit;
 
+use ask::Renewal;
 use connect::Connecting;
 use credentials::HeldToken;
-use subscription::Subscription;
+use subscription::{End, Subscription};
 
+pub(crate) use ask::{About, Answered, Ask};
 pub(crate) use event::{
     Action, Actions, Event, LookUp, Now, Pings, Publish, ServerCommand, ServerRefresh,
     ServerSubscribe, Subject,
@@ -60,16 +63,24 @@ pub(crate) struct Session {
     info: Bytes,
     /// What its token can be told by, if it can.
     token: Option<Box<HeldToken>>,
+    /// What the application said of the client, for its own eyes only.
+    meta: Bytes,
     expiry: Expiry,
     subscriptions: Vec<Subscription>,
     /// Questions of the client that are not answered yet.
     look_ups: u16,
+    /// Calls of the client that are not answered yet.
+    rpcs: u16,
     transport: Transport,
     next_ping: Option<Instant>,
     pong_until: Option<Instant>,
     buckets: Buckets,
     /// Among the connections of its user, while these are limited.
     permit: Option<UserPermit>,
+    /// Pings that are not answered yet. More than one only while the client is not read.
+    pongs_due: u16,
+    /// Nobody reads what the client says, so that it cannot be blamed for saying nothing.
+    is_held_up: bool,
 }
 
 #[derive(Debug)]
@@ -78,6 +89,8 @@ enum State {
     Awaiting {
         until: Instant,
     },
+    /// The back end is asked who it is. It has its time for that.
+    Identifying,
     /// The connect command is granted; its reply waits for the channels that come with it.
     Connecting(Box<Connecting>),
     Connected,
@@ -94,8 +107,10 @@ enum Expiry {
     Never,
     /// The client refreshes; the instant includes the time it has for that.
     ByClient(Instant),
-    /// The edge vouched for the client; it comes back with a new voucher.
+    /// The edge or the back end vouched for the client; it comes back to be vouched for again.
     ByServer(Instant),
+    /// The back end is asked whether it goes on.
+    ByHook(Renewal),
 }
 
 /// A command that is not granted.
@@ -104,6 +119,10 @@ enum Refused {
     /// An error reply; the client decides what to do.
     Error(ErrorCode),
     Disconnect(DisconnectCode),
+    /// An error reply in the application's words.
+    Told(Error),
+    /// A disconnect in the application's words.
+    Dismissed(Goodbye),
 }
 
 impl From<ErrorCode> for Refused {
@@ -136,14 +155,18 @@ impl Session {
             user: Box::default(),
             info: Bytes::new(),
             token: None,
+            meta: Bytes::new(),
             expiry: Expiry::Never,
             subscriptions: Vec::new(),
             look_ups: 0,
+            rpcs: 0,
             transport,
             next_ping: None,
             pong_until: None,
             buckets: Buckets::default(),
             permit: None,
+            pongs_due: 0,
+            is_held_up: false,
         }
     }
 
@@ -169,6 +192,7 @@ impl Session {
             }),
             Event::Found(found) => self.found(found, actions),
             Event::Command(command) => self.command(command, now, actions),
+            Event::Answered(answered) => self.answered(*answered, now, actions),
             Event::Timer => self.timer(now, actions),
         }
         self.count_errors(now, actions);
@@ -219,7 +243,7 @@ impl Session {
 
     /// Whether its connect command is being answered.
     pub(crate) fn is_connecting(&self) -> bool {
-        matches!(self.state, State::Connecting(_))
+        matches!(self.state, State::Identifying | State::Connecting(_))
     }
 
     /// Whether the client's next command has to wait: its connect command is not answered yet, or it leaves a channel
@@ -231,7 +255,7 @@ impl Session {
     /// When [`Event::Timer`] is due; `None`: never.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Closed => return None,
+            State::Closed | State::Identifying => return None,
             State::Awaiting { until } | State::Refused { until } => return Some(*until),
             State::Connecting(connecting) => return Some(connecting.until),
             State::Connected => {}
@@ -239,11 +263,12 @@ impl Session {
         let expiry = match self.expiry {
             Expiry::Never => None,
             Expiry::ByClient(at) | Expiry::ByServer(at) => Some(at),
+            Expiry::ByHook(renewal) => renewal.ask_at(),
         };
         let subscriptions = self
             .subscriptions
             .iter()
-            .filter_map(|subscription| subscription.expires)
+            .filter_map(|subscription| subscription.end.deadline())
             .min();
         [expiry, subscriptions, self.next_ping, self.pong_until]
             .into_iter()
@@ -263,9 +288,9 @@ impl Session {
         }
         match request {
             Request::Connect(request) if !self.is_connected() => {
-                self.connect(id, &request, now, actions)
+                self.connect(id, request, now, actions)
             }
-            Request::Subscribe(request) => self.subscribe(id, &request, now, actions),
+            Request::Subscribe(request) => self.subscribe(id, request, now, actions),
             Request::Unsubscribe(request) => self.unsubscribe(id, &request, actions),
             Request::Publish(request) => self.publish(id, request, actions),
             Request::Refresh(request) => self.refresh(id, &request, now, actions),
@@ -273,7 +298,7 @@ impl Session {
             Request::Presence(request) => self.presence(id, &request.channel, actions),
             Request::PresenceStats(request) => self.presence_stats(id, &request.channel, actions),
             Request::History(request) => self.history(id, &request, actions),
-            Request::Rpc(_) => actions.push(error(id, ErrorCode::NotAvailable)),
+            Request::Rpc(request) => self.rpc(id, request, actions),
             Request::Send(_) => self.close(DisconnectCode::NotAvailable, actions),
             Request::Connect(_) | Request::Ping(_) => {
                 self.close(DisconnectCode::BadRequest, actions)
@@ -283,12 +308,20 @@ impl Session {
 
     fn pong(&mut self, kind: Pings, actions: &mut Actions) {
         match (kind, self.transport.pings) {
-            (Pings::Transport, Pings::Transport) => self.pong_until = None,
+            (Pings::Transport, Pings::Transport) => {
+                self.pong_until = None;
+                self.pongs_due = 0;
+            }
             // A transport may allow answers that nobody asked for (RFC 6455 §5.5.3).
             (Pings::Transport, Pings::Messages) => {}
             // In the client protocol only an answer that was asked for counts; anything else is a client that does not
             // speak it.
-            (Pings::Messages, Pings::Messages) if self.pong_until.take().is_some() => {}
+            (Pings::Messages, Pings::Messages) if self.pongs_due > 0 => {
+                self.pongs_due -= 1;
+                if self.pongs_due == 0 {
+                    self.pong_until = None;
+                }
+            }
             (Pings::Messages, _) => self.close(DisconnectCode::BadRequest, actions),
         }
     }
@@ -309,10 +342,14 @@ impl Session {
                 return;
             }
             State::Connected => {}
-            State::Closed => return,
+            State::Identifying | State::Closed => return,
         }
         if self.pong_until.is_some_and(passed) {
-            return self.close(DisconnectCode::NoPong, actions);
+            if !self.is_held_up && !self.is_settling() {
+                return self.close(DisconnectCode::NoPong, actions);
+            }
+            // The answer may be there, unread.
+            self.pong_until = Some(now.at + self.policy.client.pong_timeout);
         }
         match self.expiry {
             Expiry::ByClient(at) | Expiry::ByServer(at) if passed(at) => {
@@ -320,11 +357,13 @@ impl Session {
             }
             _ => {}
         }
+        self.ask_to_go_on(now, actions);
         self.expire_subscriptions(now, actions);
         if self.next_ping.is_some_and(passed) {
             self.next_ping = Some(now.at + self.policy.client.ping_interval);
             if self.transport.has_pongs() {
                 self.pong_until = Some(now.at + self.policy.client.pong_timeout);
+                self.pongs_due = self.pongs_due.saturating_add(1);
             }
             actions.push(Action::Ping(self.transport.pings));
         }
@@ -332,13 +371,14 @@ impl Session {
 
     fn expire_subscriptions(&mut self, now: Now, actions: &mut Actions) {
         let is_over = |subscription: &Subscription| {
-            subscription.is_active() && subscription.expires.is_some_and(|at| at <= now.at)
+            subscription.is_active() && matches!(subscription.end, End::At(at) if at <= now.at)
         };
         while let Some(at) = self.subscriptions.iter().position(is_over) {
             if self.ends_with(at, UnsubscribeCode::SubscriptionExpired, actions) {
                 return;
             }
         }
+        self.ask_to_stay(now, actions);
     }
 
     fn close(&mut self, code: DisconnectCode, actions: &mut Actions) {
@@ -355,6 +395,8 @@ impl Session {
         match refused {
             Refused::Error(code) => actions.push(error(id, *code)),
             Refused::Disconnect(code) => self.close(*code, actions),
+            Refused::Told(error) => actions.push(reply(Reply::error(id, error.clone()))),
+            Refused::Dismissed(goodbye) => self.dismiss(goodbye.clone(), actions),
         }
     }
 

@@ -15,6 +15,15 @@ pub(super) struct Allowed {
     pub(super) anonymous: bool,
 }
 
+/// How a client that is not refused gets what it wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    /// At once.
+    Granted,
+    /// The back end decides.
+    ForTheBackEnd,
+}
+
 impl Session {
     /// Whether the client is among those who may do something in `channel`.
     pub(super) fn is_among(&self, allowed: &Allowed, channel: &Channel) -> bool {
@@ -27,14 +36,19 @@ impl Session {
         &self,
         channel: &Channel,
         options: &NamespaceOptions,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Access, ErrorCode> {
         if channel.is_private() {
             return Err(ErrorCode::PermissionDenied);
         }
         if let Some(users) = users_of(channel, options.allow_user_limited_channels) {
             let is_listed =
                 !self.user.is_empty() && users.split(',').any(|user| *user == *self.user);
-            return is_listed.then_some(()).ok_or(ErrorCode::PermissionDenied);
+            return is_listed
+                .then_some(Access::Granted)
+                .ok_or(ErrorCode::PermissionDenied);
+        }
+        if options.subscribe_proxy_enabled {
+            return Ok(Access::ForTheBackEnd);
         }
         let allowed = Allowed {
             client: options.allow_subscribe_for_client,
@@ -42,7 +56,7 @@ impl Session {
             anonymous: options.allow_subscribe_for_anonymous,
         };
         self.is_among(&allowed, channel)
-            .then_some(())
+            .then_some(Access::Granted)
             .ok_or(ErrorCode::PermissionDenied)
     }
 

@@ -1,35 +1,78 @@
 //! The command `publish`.
 
+use flotilla_shared::broker::Append;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::is_json;
 use flotilla_shared::protocol::types::{Publication, PublishRequest, Push};
 
-use super::permission::Allowed;
+use super::permission::{Access, Allowed};
 use super::{Action, Actions, Publish, Refused, Session};
-use crate::namespace::PublicationDataFormat;
+use crate::hooks::PublishGrant;
+use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
 impl Session {
     pub(super) fn publish(&mut self, id: u32, request: PublishRequest, actions: &mut Actions) {
-        match self.publication(id, request) {
+        let access = self.channel(&request.channel).and_then(|channel| {
+            let access = self.may_publish(&channel, &request)?;
+            Ok((channel, access))
+        });
+        match access {
+            Ok((channel, Access::Granted)) => {
+                let grant = PublishGrant {
+                    data: request.data,
+                    ..PublishGrant::default()
+                };
+                self.publish_this(id, channel, grant, actions);
+            }
+            Ok((channel, Access::ForTheBackEnd)) => {
+                self.ask_to_publish(id, channel, request.data, actions);
+            }
+            Err(refused) => self.refuse(id, &refused, actions),
+        }
+    }
+
+    /// Publishes what is granted; its data is there and has the format that it should have.
+    pub(super) fn publish_this(
+        &mut self,
+        id: u32,
+        channel: Channel,
+        grant: PublishGrant,
+        actions: &mut Actions,
+    ) {
+        match self.publication(id, channel, grant) {
             Ok(publish) => actions.push(Action::Publish(Box::new(publish))),
             Err(refused) => self.refuse(id, &refused, actions),
         }
     }
 
-    fn publication(&self, id: u32, request: PublishRequest) -> Result<Publish, Refused> {
-        let channel = self.channel(&request.channel)?;
+    fn publication(
+        &self,
+        id: u32,
+        channel: Channel,
+        grant: PublishGrant,
+    ) -> Result<Publish, Refused> {
         let channel_info = self
             .active(&channel)
             .map(|subscription| subscription.info.clone())
             .unwrap_or_default();
-        self.may_publish(&channel, &channel_info, &request)?;
         let options = self.options(&channel)?;
+        if !self.infos_fit(&channel_info, options) {
+            return Err(ErrorCode::BadRequest.into());
+        }
+        let retention = options.history.filter(|_| !grant.skip_history);
+        // Both can be promised only by a stream.
+        let needs_stream = !grant.idempotency_key.is_empty() || grant.version != 0;
+        if needs_stream && retention.is_none() {
+            return Err(ErrorCode::NotAvailable.into());
+        }
         let publication = Publication {
-            data: request.data,
+            data: grant.data,
             info: Some(self.client_info(channel_info)),
+            tags: grant.tags,
             // Marks it as one that may be sent as a delta.
-            delta: options.delta_publish,
+            delta: retention.is_some() && (grant.delta || options.delta_publish),
+            version: grant.version,
             ..Publication::default()
         };
         let push = Push {
@@ -39,17 +82,30 @@ impl Session {
         Ok(Publish {
             id,
             push,
-            retention: options.history,
+            retention,
+            append: Append {
+                idempotency_key: grant.idempotency_key,
+                version: grant.version,
+                version_epoch: grant.version_epoch,
+                ..Append::default()
+            },
             channel,
         })
+    }
+
+    /// Whether what is said of the publisher may travel along: binary of it would cost every JSON client its connection.
+    fn infos_fit(&self, channel_info: &[u8], options: &NamespaceOptions) -> bool {
+        options.publication_data_format == PublicationDataFormat::Binary
+            || [&self.info[..], channel_info]
+                .into_iter()
+                .all(|info| info.is_empty() || is_json(info))
     }
 
     fn may_publish(
         &self,
         channel: &Channel,
-        channel_info: &[u8],
         request: &PublishRequest,
-    ) -> Result<(), ErrorCode> {
+    ) -> Result<Access, ErrorCode> {
         if request.kind != 0 {
             return Err(ErrorCode::NotAvailable);
         }
@@ -62,18 +118,16 @@ impl Session {
             subscriber: options.allow_publish_for_subscriber,
             anonymous: options.allow_publish_for_anonymous,
         };
-        if !self.is_among(&allowed, channel) {
+        if !options.publish_proxy_enabled && !self.is_among(&allowed, channel) {
             return Err(ErrorCode::PermissionDenied);
         }
-        let format = options.publication_data_format;
-        // What a token says of the publisher travels along: binary of it would cost every JSON client its connection.
-        let infos_fit = format == PublicationDataFormat::Binary
-            || [&self.info[..], channel_info]
-                .into_iter()
-                .all(|info| info.is_empty() || is_json(info));
-        if !format.accepts(&request.data) || !infos_fit {
+        if !options.publication_data_format.accepts(&request.data) {
             return Err(ErrorCode::BadRequest);
         }
-        Ok(())
+        Ok(if options.publish_proxy_enabled {
+            Access::ForTheBackEnd
+        } else {
+            Access::Granted
+        })
     }
 }

@@ -8,6 +8,9 @@ use flotilla_shared::protocol::types::Request;
 use super::{Action, Actions, Now, Session, error};
 use crate::rates::{Limit, Metered};
 
+/// From here on error codes are the application's.
+const APPLICATION_CODES: u32 = 400;
+
 impl Session {
     /// Counts a message of the client, of whatever kind; until when the next one has to wait, if it has to.
     pub(crate) fn received(&mut self, bytes: usize, now: Instant) -> Option<(Instant, Limit)> {
@@ -42,10 +45,11 @@ impl Session {
     /// all that it does wrong is to be fast.
     pub(super) fn count_errors(&mut self, now: Now, actions: &mut Actions) {
         let limits = &self.policy.client.rate_limits;
-        let mut codes = actions.iter().filter_map(|action| match action {
+        let codes = actions.iter().filter_map(|action| match action {
             Action::Reply(reply) => reply.error.as_ref().map(|error| error.code),
             _ => None,
         });
+        let mut codes = codes.filter(|code| is_its_mistake(*code));
         let beyond = codes.find(|_| !self.buckets.take(Metered::Errors, limits, now.at));
         if let Some(code) = beyond
             && self.is_connected()
@@ -62,4 +66,10 @@ impl Session {
             );
         }
     }
+}
+
+/// Whether an error says that the client does something wrong. It can help neither what fails here, or at the back end,
+/// nor what the application answers.
+fn is_its_mistake(code: u32) -> bool {
+    code != ErrorCode::Internal.code() && code < APPLICATION_CODES
 }

@@ -8,7 +8,7 @@ use flotilla_shared::protocol::types::{
 };
 
 use super::connect::VERSION;
-use super::{Actions, Expiry, HeldToken, Now, Refused, Session, after, reply, ttl_of};
+use super::{Actions, Expiry, HeldToken, Now, Refused, Session, reply, ttl_of};
 
 impl Session {
     pub(super) fn refresh(
@@ -25,7 +25,8 @@ impl Session {
     }
 
     fn refreshed(&mut self, request: &RefreshRequest, now: Now) -> Result<RefreshResult, Refused> {
-        if request.token.is_empty() || matches!(self.expiry, Expiry::ByServer(_)) {
+        let is_ours = matches!(self.expiry, Expiry::ByServer(_) | Expiry::ByHook(_));
+        if request.token.is_empty() || is_ours {
             return Err(DisconnectCode::BadRequest.into());
         }
         let claims = match self
@@ -42,6 +43,7 @@ impl Session {
         let ttl_seconds = ttl_of(claims.expire_at, now)?;
         self.token = HeldToken::of(&claims);
         self.info = claims.info;
+        self.meta = claims.meta;
         self.expiry = self.expiry_after(ttl_seconds, true, now);
         Ok(RefreshResult {
             client: self.client.to_string(),
@@ -97,14 +99,14 @@ impl Session {
             return Err(DisconnectCode::InvalidToken.into());
         }
         let ttl_seconds = ttl_of(claims.expire_at, now)?;
-        let grace = self.policy.client.expired_sub_close_delay;
+        let end = self.end_of(self.options(&channel)?, ttl_seconds, true, now);
         let subscription = self
             .find(&channel)
             .and_then(|at| self.subscriptions.get_mut(at))
             .filter(|subscription| subscription.is_refreshed_by_client)
             .ok_or(DisconnectCode::BadRequest)?;
         subscription.info = claims.info;
-        subscription.expires = ttl_seconds.map(|seconds| after(now, seconds, grace));
+        subscription.end = end;
         Ok(SubRefreshResult {
             expires: ttl_seconds.is_some(),
             ttl: ttl_seconds.unwrap_or_default(),

@@ -7,8 +7,9 @@ use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use flotilla_shared::protocol::types::{ConnectRequest, SubscribeRequest};
 
+use super::permission::Access;
 use super::subscribe::{Grant, mode_of};
-use super::subscription::{Answer, Phase, Then};
+use super::subscription::{Answer, Subscription, Then};
 use super::{Actions, Now, Refused, ServerSubscribe, Session, ttl_of};
 use crate::hub::Mode;
 
@@ -39,7 +40,8 @@ impl Session {
                 .namespaces
                 .options(&channel)
                 .ok_or(DisconnectCode::BadRequest)?;
-            if options.fits(&channel) && self.may_subscribe_by_itself(&channel, options).is_ok() {
+            let access = self.may_subscribe_by_itself(&channel, options);
+            if options.fits(&channel) && access == Ok(Access::Granted) {
                 channels.entry(channel).or_default();
             }
         }
@@ -136,13 +138,17 @@ impl Session {
         let Some(at) = self.find(channel) else {
             return;
         };
-        match self.subscriptions.get_mut(at).map(|own| &mut own.phase) {
-            Some(Phase::Opening(opening)) => {
-                if opening.then == Then::Stay {
-                    opening.then = Then::Remove;
+        match self
+            .subscriptions
+            .get_mut(at)
+            .and_then(Subscription::then_mut)
+        {
+            Some(then) => {
+                if *then == Then::Stay {
+                    *then = Then::Remove;
                 }
             }
-            _ => {
+            None => {
                 self.ends_with(at, UnsubscribeCode::Server, actions);
             }
         }

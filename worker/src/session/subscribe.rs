@@ -9,8 +9,9 @@ use flotilla_shared::protocol::types::{
     Join, Push, Reply, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
 };
 
+use super::permission::Access;
 use super::subscription::{Answer, Features, Opening, Phase, Subscription, Then};
-use super::{Action, Actions, Now, Refused, Session, State, after, error, reply, ttl_of};
+use super::{Action, Actions, Now, Refused, Session, State, error, reply, ttl_of};
 use crate::hub::{Joined, Mode};
 use crate::namespace::NamespaceOptions;
 
@@ -34,20 +35,25 @@ impl Session {
     pub(super) fn subscribe(
         &mut self,
         id: u32,
-        request: &SubscribeRequest,
+        request: SubscribeRequest,
         now: Now,
         actions: &mut Actions,
     ) {
-        match self.granted(request, now) {
-            Ok((channel, grant)) => {
-                self.open(Answer::Reply(id), channel, grant, request, now, actions);
+        match self.granted(&request, now) {
+            Ok((channel, Some(grant))) => {
+                self.open(Answer::Reply(id), channel, grant, &request, now, actions);
             }
+            Ok((channel, None)) => self.ask_to_subscribe(id, channel, request, actions),
             Err(refused) => self.refuse(id, &refused, actions),
         }
     }
 
-    /// Every check of a subscription, in the order that the protocol's clients know.
-    fn granted(&self, request: &SubscribeRequest, now: Now) -> Result<(Channel, Grant), Refused> {
+    /// Every check of a subscription, in the order that the protocol's clients know. No grant: the back end decides.
+    fn granted(
+        &self,
+        request: &SubscribeRequest,
+        now: Now,
+    ) -> Result<(Channel, Option<Grant>), Refused> {
         let channel = self.channel(&request.channel)?;
         if self.find(&channel).is_some() {
             return Err(ErrorCode::AlreadySubscribed.into());
@@ -65,14 +71,20 @@ impl Session {
         if !options.fits(&channel) {
             return Err(ErrorCode::BadRequest.into());
         }
+        let is_verified = self.policy.verifier.is_configured();
         let grant = if request.token.is_empty() {
-            self.may_subscribe_by_itself(&channel, options)?;
-            Grant::default()
+            match self.may_subscribe_by_itself(&channel, options)? {
+                Access::Granted => Some(Grant::default()),
+                Access::ForTheBackEnd => None,
+            }
+        } else if options.subscribe_proxy_enabled && !is_verified {
+            // A token that is for the back end to verify.
+            None
         } else {
-            self.grant_by_token(&channel, &request.token, now)?
+            Some(self.grant_by_token(&channel, &request.token, now)?)
         };
         let mode = mode_of(request, options)?;
-        Ok((channel, Grant { mode, ..grant }))
+        Ok((channel, grant.map(|grant| Grant { mode, ..grant })))
     }
 
     fn grant_by_token(&self, channel: &Channel, token: &str, now: Now) -> Result<Grant, Refused> {
@@ -132,7 +144,12 @@ impl Session {
         };
         let limit = client.recovery_max_publication_limit;
         let subscribing = features.subscribing(options, request, grant.mode, limit);
-        let grace = client.expired_sub_close_delay;
+        let end = self.end_of(
+            options,
+            grant.ttl_seconds,
+            grant.is_refreshed_by_client,
+            now,
+        );
         let opening = Opening {
             answer,
             result,
@@ -144,7 +161,7 @@ impl Session {
             channel: channel.clone(),
             phase: Phase::Opening(Box::new(opening)),
             info: grant.info,
-            expires: grant.ttl_seconds.map(|seconds| after(now, seconds, grace)),
+            end,
             is_refreshed_by_client: grant.is_refreshed_by_client,
             features,
         });
@@ -271,11 +288,9 @@ impl Session {
         let subscription = self
             .find(&channel)
             .and_then(|at| self.subscriptions.get_mut(at));
-        match subscription.map(|subscription| &mut subscription.phase) {
+        match subscription.and_then(Subscription::then_mut) {
             // The subscribe comes first: its reply, then this one's. A second unsubscribe has nothing to wait for.
-            Some(Phase::Opening(opening)) if opening.then == Then::Stay => {
-                opening.then = Then::Unsubscribe(id);
-            }
+            Some(then) if *then == Then::Stay => *then = Then::Unsubscribe(id),
             _ => self.leave(id, &channel, actions),
         }
     }

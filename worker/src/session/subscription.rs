@@ -8,6 +8,7 @@ use flotilla_shared::broker::Epoch;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::{SubscribeRequest, SubscribeResult};
 
+use super::Renewal;
 use crate::hub::{Delivery, Joined, Mode, Recover, Recovery, RecoveryKind, Subscribing};
 use crate::namespace::{NamespaceOptions, RecoveryMode};
 
@@ -21,18 +22,50 @@ pub(super) struct Subscription {
     pub(super) phase: Phase,
     /// What others learn of the client in this channel.
     pub(super) info: Bytes,
-    /// When it ends unless it is refreshed; the time for that is included.
-    pub(super) expires: Option<Instant>,
+    pub(super) end: End,
     /// The client was told that it has to refresh.
     pub(super) is_refreshed_by_client: bool,
     pub(super) features: Features,
 }
 
+/// When a subscription ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Never,
+    /// Unless it is refreshed; the time for that is included.
+    At(Instant),
+    /// Unless the back end lets it go on.
+    ByHook(Box<Renewal>),
+}
+
+impl End {
+    /// When something is to be done about it.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Never => None,
+            Self::At(at) => Some(*at),
+            Self::ByHook(renewal) => renewal.ask_at(),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Phase {
+    /// The back end has been asked.
+    Asking(Box<Asking>),
     /// The hub has been asked.
     Opening(Box<Opening>),
     Active,
+}
+
+/// What is done when the back end has answered.
+#[derive(Debug)]
+pub(super) struct Asking {
+    /// The command's id.
+    pub(super) id: u32,
+    pub(super) request: SubscribeRequest,
+    /// What has happened meanwhile.
+    pub(super) then: Then,
 }
 
 /// What is done when the hub has answered.
@@ -191,9 +224,20 @@ impl Subscription {
 
     /// Whether the client has unsubscribed before it was subscribed.
     pub(super) fn is_leaving(&self) -> bool {
-        let Phase::Opening(opening) = &self.phase else {
-            return false;
+        let then = match &self.phase {
+            Phase::Asking(asking) => asking.then,
+            Phase::Opening(opening) => opening.then,
+            Phase::Active => return false,
         };
-        matches!(opening.then, Then::Unsubscribe(_))
+        matches!(then, Then::Unsubscribe(_))
+    }
+
+    /// What follows as soon as it is active; `None`: it is.
+    pub(super) fn then_mut(&mut self) -> Option<&mut Then> {
+        match &mut self.phase {
+            Phase::Asking(asking) => Some(&mut asking.then),
+            Phase::Opening(opening) => Some(&mut opening.then),
+            Phase::Active => None,
+        }
     }
 }

@@ -17,12 +17,13 @@ use super::*;
 use crate::closing::Goodbye;
 use crate::hub::{Joined, Mode, Recovery};
 use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
-use crate::policy::{ClientOptions, PersonalChannel};
+use crate::policy::{ClientOptions, EnabledHooks, PersonalChannel};
 use crate::rates::RateLimits;
 use crate::revocation::{Revocations, Subject as Revoked};
 use crate::user_capacity::UserCapacity;
 
 mod channels;
+mod hooks;
 mod rates;
 mod server_side;
 mod transports;
@@ -73,7 +74,21 @@ fn namespaces() -> Namespaces {
         auto_cache_recover: true,
         ..kept.clone()
     };
+    let asked = NamespaceOptions {
+        subscribe_proxy_enabled: true,
+        publish_proxy_enabled: true,
+        sub_refresh_proxy_enabled: true,
+        join_leave: true,
+        allow_user_limited_channels: true,
+        ..NamespaceOptions::default()
+    };
+    let stored = NamespaceOptions {
+        history: Some(retention),
+        ..asked.clone()
+    };
     let named = [
+        ("asked", asked),
+        ("stored", stored),
         ("closed", closed),
         ("binary", binary),
         ("kept", kept),
@@ -108,6 +123,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
         verifier: Verifier::new([&Secret::new("secret")], String::new(), String::new()).into(),
         revocations: Revocations::default(),
         user_capacity: UserCapacity::new(0),
+        hooks: EnabledHooks::default(),
     };
     change(&mut policy);
     Rc::new(policy)
@@ -125,6 +141,8 @@ fn token(claims: Value) -> String {
 struct Bench {
     session: Session,
     now: Now,
+    /// What the back end was asked about and has not answered.
+    asked: Vec<About>,
 }
 
 impl Bench {
@@ -148,6 +166,7 @@ impl Bench {
         Self {
             session: Session::new(policy, Uuid::nil(), edge, transport, now),
             now,
+            asked: Vec::new(),
         }
     }
 
@@ -164,6 +183,14 @@ impl Bench {
     fn event(&mut self, event: Event) -> Vec<String> {
         let mut actions = Actions::new();
         self.session.handle(event, self.now, &mut actions);
+        let asked = &mut self.asked;
+        let describe = |action| match action {
+            Action::Ask(ask) => {
+                asked.push(ask.about);
+                format!("ask as {:?}: {:?}", ask.call.user, ask.call.question)
+            }
+            action => describe(action),
+        };
         actions.into_iter().map(describe).collect()
     }
 
@@ -280,6 +307,7 @@ fn describe(action: Action) -> String {
             ),
             other => format!("{other:?} {}", look_up.channel),
         },
+        Action::Ask(ask) => format!("ask {:?}", ask.call.question),
         Action::Dismiss(goodbye) => format!("dismiss {goodbye:?}"),
         Action::Limited(limit) => format!("limited {}", limit.labels().join(" ")),
         Action::Close(code) => format!("close {code}"),

@@ -9,6 +9,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
+/// A declaration that stands for two: the other has a switch besides.
+const SWITCHED: &str = "RawChannelHook";
+
 /// One option.
 pub(crate) struct Setting {
     /// Dotted.
@@ -56,7 +59,12 @@ impl Declarations {
             }
             match &open {
                 None => open = opened(line),
-                Some(_) if line == "}" => open = None,
+                Some(name) if line == "}" => {
+                    if name == SWITCHED {
+                        self.switch_on();
+                    }
+                    open = None;
+                }
                 Some(name) => {
                     if let Some(item) = item(code, &about) {
                         self.0.entry(name.clone()).or_default().push(item);
@@ -65,6 +73,18 @@ impl Declarations {
             }
             about.clear();
         }
+    }
+
+    /// The other declaration that the macro for hooks makes of the same options.
+    fn switch_on(&mut self) {
+        let enabled = Item {
+            name: "enabled".to_owned(),
+            kind: "bool".to_owned(),
+            about: "The back end is asked.".to_owned(),
+        };
+        let options = self.0.get(SWITCHED).into_iter().flatten().cloned();
+        let options = std::iter::once(enabled).chain(options).collect();
+        self.0.insert("RawHook".to_owned(), options);
     }
 
     /// Every option of a `RawConfig` with these defaults, in the order of the declaration.
@@ -92,7 +112,7 @@ impl Declarations {
                 let default = defaults.get(&field.name);
                 default.unwrap_or_else(|| panic!("{key} is declared and has no default"))
             });
-            if default.is_some_and(Value::is_object) {
+            if default.is_some_and(Value::is_object) && inside(&field.kind, "BTreeMap").is_none() {
                 self.collect(&field.kind, &key, default, options);
                 continue;
             }
@@ -122,6 +142,7 @@ impl Declarations {
             "Secret" => "secret text".to_owned(),
             "PathBuf" => "path".to_owned(),
             "SocketAddr" => "address `IP:port`".to_owned(),
+            "BTreeMap<String, Secret>" => "table of secret texts".to_owned(),
             // Made by a macro: its options are those of channels without a namespace, and a name.
             "RawNamespace" => "table".to_owned(),
             declared => match self.0.get(declared) {
@@ -138,8 +159,10 @@ impl Declarations {
 
 /// The name of the declaration that begins with this line.
 fn opened(line: &str) -> Option<String> {
-    if line == "namespace_options! {" {
-        return Some("RawNamespaceOptions".to_owned());
+    match line {
+        "namespace_options! {" => return Some("RawNamespaceOptions".to_owned()),
+        "hook_options! {" => return Some(SWITCHED.to_owned()),
+        _ => {}
     }
     let rest = line
         .strip_prefix("pub struct ")

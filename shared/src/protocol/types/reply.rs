@@ -152,6 +152,15 @@ impl Reply {
         }
     }
 
+    /// Answers an rpc command.
+    pub fn rpc(id: u32, result: RpcResult) -> Self {
+        Self {
+            id,
+            rpc: Some(result),
+            ..Self::default()
+        }
+    }
+
     /// Answers a refresh command.
     pub fn refresh(id: u32, result: RefreshResult) -> Self {
         Self {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use flotilla_shared::config::duration;
 use serde::{Deserialize, Serialize};
 
+use super::hooks::RawChannelProxy;
 use crate::namespace::{DeltaType, PublicationDataFormat, RecoveryMode};
 
 /// Options named `channel.*`.
@@ -13,6 +14,8 @@ use crate::namespace::{DeltaType, PublicationDataFormat, RecoveryMode};
 pub struct RawChannel {
     /// Longest channel name, in bytes; at most 255.
     pub max_length: usize,
+    /// What the back end is asked about channels.
+    pub proxy: RawChannelProxy,
     /// How long the numbering of a channel's publications outlives the last of them, in namespaces that do not say
     /// otherwise. A client that was away for longer cannot know whether it missed something.
     #[serde(with = "duration")]
@@ -27,6 +30,7 @@ impl Default for RawChannel {
     fn default() -> Self {
         Self {
             max_length: 255,
+            proxy: RawChannelProxy::default(),
             history_meta_ttl: Duration::from_secs(720 * 60 * 60),
             without_namespace: RawNamespaceOptions::default(),
             namespaces: Vec::new(),
@@ -75,6 +79,13 @@ namespace_options! {
     publication_data_format: PublicationDataFormat,
     /// A regular expression that a channel's whole name has to match somewhere; anchor it with `^` and `$`.
     channel_regex: String,
+    /// `channel.proxy.subscribe` decides about clients without a subscription token, instead of the options above.
+    subscribe_proxy_enabled: bool,
+    /// `channel.proxy.publish` decides who may publish, instead of the options above, and may change what is published.
+    publish_proxy_enabled: bool,
+    /// `channel.proxy.sub_refresh` decides whether subscriptions that expire may go on, unless clients refresh them with
+    /// their tokens.
+    sub_refresh_proxy_enabled: bool,
     /// Clients may ask who is in a channel, if one of `allow_presence_for_*` lets them.
     presence: bool,
     /// Clients may be told who comes and goes, if they ask for it.

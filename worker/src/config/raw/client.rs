@@ -7,6 +7,7 @@ use flotilla_shared::config::duration;
 use serde::{Deserialize, Serialize};
 
 use super::RawRateLimits;
+use super::hooks::RawClientProxy;
 
 /// Options named `client.*`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ use super::RawRateLimits;
 pub struct RawClient {
     /// How connection and subscription tokens are verified.
     pub token: TokenOptions,
+    /// What the back end is asked about connections.
+    pub proxy: RawClientProxy,
     /// A client with neither token nor passport is taken as the anonymous user.
     pub allow_anonymous_connect_without_token: bool,
     /// Tokens whose `sub` is empty are refused.
@@ -72,6 +75,7 @@ impl Default for RawClient {
     fn default() -> Self {
         Self {
             token: TokenOptions::default(),
+            proxy: RawClientProxy::default(),
             allow_anonymous_connect_without_token: false,
             disallow_anonymous_connection_tokens: false,
             insecure: false,

@@ -26,9 +26,9 @@ pub struct RawRateLimits {
     /// Commands that refresh the connection or a subscription; what is too many is refused with the temporary error
     /// 111. The burst is never less than `channel_limit`, as the tokens of all subscriptions may run out at once.
     pub refresh: RawRate,
-    /// Errors that commands are answered with. A client that goes on nevertheless is disconnected: with 3013 if the
-    /// last of them was that it is too fast, so that it comes back later, otherwise for good, with 3509. The burst is
-    /// never less than `channel_limit`.
+    /// Errors that commands are answered with, except those that are the server's own or the application's. A client that
+    /// goes on nevertheless is disconnected: with 3013 if the last of them was that it is too fast, so that it comes back
+    /// later, otherwise for good, with 3509. The burst is never less than `channel_limit`.
     pub errors: RawRate,
 }
 
