@@ -7,6 +7,7 @@ mod back_end;
 mod delta;
 mod filter;
 mod fossil;
+mod hooks;
 mod insecure;
 mod rust_sdk;
 mod scripts;

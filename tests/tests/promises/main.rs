@@ -11,6 +11,7 @@ mod drain;
 mod fallback;
 mod filter;
 mod forged_passport;
+mod hooks;
 mod hostile_commands;
 mod hostile_frames;
 mod http;
