@@ -14,7 +14,6 @@ const MESSAGE_BYTES: usize = 16 * 1024;
 
 fn main() -> Result<()> {
     let count = if support::is_real() { 2000 } else { 20 };
-    support::allow_files()?;
     let worker = Worker::start()?;
     // What the first connection makes the process allocate is not of any one connection.
     drop(Client::connect(worker.address)?);

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::load::Load;
 use super::support::client::{Client, frame};
 use super::support::worker::Worker;
-use super::{BURST, IN_FLIGHT, Scale, report};
+use super::{BURST, DELIVERY, IN_FLIGHT, Scale, report};
 
 const DOCUMENT_BYTES: usize = 2048;
 
@@ -33,8 +33,8 @@ pub(crate) fn measure(worker: &Worker, scale: &Scale) -> Result<()> {
         let run = |load: &mut Load| load.run(scale.worker_segments, BURST / 2, IN_FLIGHT);
         bursts.push((run(&mut whole)?, run(&mut deltas)?));
     }
-    report("deltas, two in flight", "whole", &pairs)?;
-    report("deltas, bursts", "whole", &bursts)
+    report("deltas, two in flight", "whole", DELIVERY, &pairs)?;
+    report("deltas, bursts", "whole", DELIVERY, &bursts)
 }
 
 /// Brings up the subscribers of a channel. Also returns how many bytes each gets of a pair of documents.

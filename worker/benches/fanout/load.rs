@@ -4,7 +4,9 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
+
+use super::measure::cpu_nanoseconds;
 
 /// Longer than anything takes that works.
 const SOON: Duration = Duration::from_secs(20);
@@ -78,18 +80,6 @@ impl Load {
             }
         }
     }
-}
-
-/// CPU time of a process, all threads together. The clock of `schedstat` counts every nanosecond,
-/// where that of `stat` counts hundredths of a second.
-fn cpu_nanoseconds(pid: u32) -> Result<u64> {
-    let mut total = 0;
-    for task in std::fs::read_dir(format!("/proc/{pid}/task"))? {
-        let schedstat = std::fs::read_to_string(task?.path().join("schedstat"))?;
-        let used = schedstat.split_whitespace().next().context("schedstat")?;
-        total += used.parse::<u64>()?;
-    }
-    Ok(total)
 }
 
 /// Reads exactly so many bytes from a socket that does not wait, by asking again and again. Nobody

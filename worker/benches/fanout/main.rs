@@ -13,20 +13,23 @@
 mod deltas;
 mod floor;
 mod load;
+#[path = "../support/measure.rs"]
+mod measure;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use anyhow::Result;
 
 use floor::Floor;
 use load::Load;
+use measure::{pin_to, report};
 use support::client::{Client, frame};
 use support::worker::Worker;
 
+/// What the CPU time is counted for.
+const DELIVERY: &str = "delivery";
 const CHANNEL: &str = "bench";
 /// A JSON string of this size is what gets published.
 const PAYLOAD_BYTES: usize = 128;
@@ -51,11 +54,11 @@ const IN_FLIGHT: usize = 4;
 fn main() -> Result<ExitCode> {
     match floor::run_if_child() {
         Some(ended) => Ok(ended),
-        None => measure().map(|()| ExitCode::SUCCESS),
+        None => compare().map(|()| ExitCode::SUCCESS),
     }
 }
 
-fn measure() -> Result<()> {
+fn compare() -> Result<()> {
     let scale = if support::is_real() {
         Scale {
             subscribers: 500,
@@ -73,7 +76,6 @@ fn measure() -> Result<()> {
             worker_segments: 5,
         }
     };
-    support::allow_files()?;
     // The clients must not take the cycles of what is measured.
     let has_two_cores = std::thread::available_parallelism()?.get() > 1;
     pin_to(0)?;
@@ -106,8 +108,8 @@ fn measure() -> Result<()> {
         let worker = through_worker.run(scale.worker_segments, BURST, IN_FLIGHT)?;
         bursts.push((floor, worker));
     }
-    report("one message in flight", "floor", &single)?;
-    report("bursts", "floor", &bursts)?;
+    report("one message in flight", "floor", DELIVERY, &single)?;
+    report("bursts", "floor", DELIVERY, &bursts)?;
     deltas::measure(&worker, &scale)
 }
 
@@ -140,32 +142,4 @@ fn subscribe(worker: &Worker, count: usize) -> Result<(Load, Vec<u8>)> {
 fn publish() -> String {
     let data = "x".repeat(PAYLOAD_BYTES - 2);
     format!(r#"{{"id":3,"publish":{{"channel":"{CHANNEL}","data":"{data}"}}}}"#)
-}
-
-/// Puts this process, and the children it starts from now on, on one core.
-fn pin_to(core: usize) -> Result<()> {
-    let mut cores = CpuSet::new();
-    cores.set(core)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &cores)?)
-}
-
-/// Prints what each pair of times comes to, but for the first: how much more or less the second is.
-fn report(load: &str, base: &str, rounds: &[(f64, f64)]) -> Result<()> {
-    let counted = rounds.get(1..).unwrap_or_default();
-    let spread = |of: fn(&(f64, f64)) -> f64| {
-        let mut numbers: Vec<_> = counted.iter().map(of).collect();
-        numbers.sort_by(f64::total_cmp);
-        let at = |index: usize| numbers.get(index).copied().context("no rounds");
-        anyhow::Ok([at(0)?, at(numbers.len() / 2)?, at(numbers.len() - 1)?])
-    };
-    let [_, before, _] = spread(|(before, _)| *before)?;
-    let [_, after, _] = spread(|(_, after)| *after)?;
-    let [least, ratio, most] = spread(|(before, after)| after / before)?;
-    println!(
-        "{load:<22} {ratio:.3} x {base} ({least:.3} to {most:.3}); \
-         {:.2} µs over {:.2} µs of CPU for each delivery",
-        after / 1000.0,
-        before / 1000.0
-    );
-    Ok(())
 }

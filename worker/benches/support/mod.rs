@@ -16,7 +16,7 @@ pub(crate) fn is_real() -> bool {
 }
 
 /// Allows this process and its children as many open files as the system lets them have.
-pub(crate) fn allow_files() -> Result<()> {
+fn allow_files() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     Ok(setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?)
 }

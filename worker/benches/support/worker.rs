@@ -21,7 +21,9 @@ const SETTINGS: [&str; 12] = [
     "log.format=json",
     r#"channel.namespaces=[{ name = "docs", history_size = 10, history_ttl = "5m", delta_publish = true,
         allowed_delta_types = ["fossil"], allow_subscribe_for_client = true, allow_subscribe_for_anonymous = true,
-        allow_publish_for_client = true, allow_publish_for_anonymous = true }]"#,
+        allow_publish_for_client = true, allow_publish_for_anonymous = true, allow_history_for_client = true,
+        allow_history_for_anonymous = true, presence = true, allow_presence_for_client = true,
+        allow_presence_for_anonymous = true }]"#,
 ];
 
 /// A running worker; it is killed when dropped.
@@ -33,8 +35,14 @@ pub(crate) struct Worker {
 impl Worker {
     /// Starts one and waits until it listens.
     pub(crate) fn start() -> Result<Self> {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn start_with(settings: &[&str]) -> Result<Self> {
+        super::allow_files()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_flotilla-worker"));
-        for setting in SETTINGS {
+        for setting in SETTINGS.iter().chain(settings) {
             command.args(["--set", setting]);
         }
         let mut child = command

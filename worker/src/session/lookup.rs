@@ -10,9 +10,6 @@ use super::{Action, Actions, LookUp, Refused, Session, Subject};
 use crate::namespace::NamespaceOptions;
 use crate::rates::Limit;
 
-/// Questions of one client that may be open at the same time.
-const IN_FLIGHT_MAX: u16 = 32;
-
 impl Session {
     pub(super) fn presence(&mut self, id: u32, channel: &str, actions: &mut Actions) {
         let subject = self
@@ -45,8 +42,10 @@ impl Session {
         subject: Result<(Channel, Subject), Refused>,
         actions: &mut Actions,
     ) {
+        // An application may well ask about all its channels at once, and SDKs do not ask again.
+        let most = self.policy.client.channel_limit;
         let subject = subject.and_then(|subject| {
-            if self.look_ups < IN_FLIGHT_MAX {
+            if usize::from(self.look_ups) < most {
                 Ok(subject)
             } else {
                 actions.push(Action::Limited(Limit::InFlight));
