@@ -23,7 +23,7 @@ pub const FILTER_DEPTH_MAX: usize = 16;
 /// Nodes of a filter. They bound what one publication costs for each filter of its channel.
 pub const FILTER_NODES_MAX: usize = 128;
 
-/// Bytes of a filter's keys and values, each counted with [`TEXT_OVERHEAD`] more. They bound its
+/// Bytes of a filter's keys and values, each counted with a few bytes more. They bound its
 /// memory.
 pub const FILTER_TEXT_MAX: usize = 8 * 1024;
 
