@@ -60,7 +60,8 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
             arguments.profile
         );
     }
-    let port = ports::for_gateway(arguments.port)?;
+    let reserved = ports::for_gateway(arguments.port)?;
+    let port = reserved.port;
     let demo_listener = ports::for_demo(port).context("no free port for the demo page")?;
     let settings = Settings {
         token_secret: profile
@@ -79,6 +80,7 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
         started = Fleet::start(&settings, arguments.workers, transport, &directory) => started?,
         () = lifecycle.wait_for(Phase::Draining) => return Ok(()),
     };
+    drop(reserved);
     demo_listener.set_nonblocking(true)?;
     let page = demo::serve(TcpListener::from_std(demo_listener)?, Demo::new(&settings));
     let banner = banner(&settings, arguments, &started)?;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use socket2::{Domain, Socket, Type};
 
 use crate::args::DEFAULT_PORT;
 
@@ -14,18 +15,24 @@ pub(crate) fn loopback(port: u16) -> SocketAddr {
     (Ipv4Addr::LOCALHOST, port).into()
 }
 
-/// The gateway's port: the one asked for, or the usual one if it is free, or any.
-///
-/// It is free when this returns, but not reserved: the gateway may be another process, and its
-/// configuration needs the number before that process exists.
+/// A port that nobody is given who asks for any, but that can be listened on.
+#[derive(Debug)]
+pub(crate) struct Reserved {
+    pub(crate) port: u16,
+    /// Bound, and never listens: the system lets a listener take its place.
+    _socket: Socket,
+}
+
+/// The gateway's port: the one asked for, or the usual one if it is free, or any. It is reserved as long as this is held:
+/// the gateway may be another process, and its configuration needs the number before that process exists.
 ///
 /// # Errors
 /// When the port asked for is taken.
-pub(crate) fn for_gateway(asked: Option<u16>) -> Result<u16> {
+pub(crate) fn for_gateway(asked: Option<u16>) -> Result<Reserved> {
     match asked {
-        Some(port) => free(port).with_context(|| format!("port {port} of --port")),
-        None => free(DEFAULT_PORT)
-            .or_else(|_| free(0))
+        Some(port) => reserve(port).with_context(|| format!("port {port} of --port")),
+        None => reserve(DEFAULT_PORT)
+            .or_else(|_| reserve(0))
             .context("no free port"),
     }
 }
@@ -39,8 +46,15 @@ pub(crate) fn for_demo(gateway: u16) -> io::Result<TcpListener> {
     TcpListener::bind(loopback(next)).or_else(|_| TcpListener::bind(loopback(0)))
 }
 
-fn free(port: u16) -> io::Result<u16> {
-    Ok(TcpListener::bind(loopback(port))?.local_addr()?.port())
+fn reserve(port: u16) -> io::Result<Reserved> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&loopback(port).into())?;
+    let address = socket.local_addr()?.as_socket();
+    Ok(Reserved {
+        port: address.map_or(port, |address| address.port()),
+        _socket: socket,
+    })
 }
 
 #[cfg(test)]
@@ -53,6 +67,16 @@ mod tests {
         let port = taken.local_addr().expect("has an address").port();
         let error = for_gateway(Some(port)).expect_err("is taken");
         assert!(error.to_string().contains(&port.to_string()), "{error}");
+    }
+
+    #[test]
+    fn a_reserved_port_can_be_listened_on_and_is_given_to_nobody_who_asks_for_any() {
+        let reserved = for_gateway(Some(0)).expect("finds one");
+        for _ in 0..1000 {
+            let other = TcpListener::bind(loopback(0)).expect("binds");
+            assert_ne!(other.local_addr().expect("has one").port(), reserved.port);
+        }
+        TcpListener::bind(loopback(reserved.port)).expect("listens");
     }
 
     #[test]
