@@ -65,6 +65,8 @@ pub(crate) struct Connection {
     has_left: Cell<bool>,
     /// The task looks again whenever there is news.
     is_waiting: Cell<bool>,
+    /// Whose turn it is among the answers to this client's questions.
+    turns: OnceCell<Rc<tokio::sync::Mutex<()>>>,
     /// What the back end gets to know of the client's transport.
     caller: RefCell<Caller>,
     asks: Asks,
@@ -92,6 +94,7 @@ impl Connection {
             connected_at_ms: Cell::new(0),
             has_left: Cell::new(false),
             is_waiting: Cell::new(false),
+            turns: OnceCell::new(),
             caller: RefCell::new(caller),
             asks: Asks::default(),
             pinged_at: Cell::new(None),
@@ -243,7 +246,7 @@ impl Connection {
             let frames = std::mem::take(frames).freeze();
             self.shard.metrics().sent_bytes(frames.len());
             // A refusal shows in the outbox' fate, which the task looks at.
-            self.outbox.push(&frames);
+            self.outbox.push_answer(&frames);
         }
         if self.held.is_begun() && !self.session.borrow().is_connecting() {
             for frames in self.held.end() {

@@ -52,6 +52,8 @@ pub(crate) enum Pushed {
 pub(crate) struct Outbox {
     socket: TcpStream,
     max_bytes: usize,
+    /// `max_bytes`, and the largest answer that was queued since the queue was empty.
+    limit_bytes: Cell<usize>,
     queue: RefCell<VecDeque<Bytes>>,
     queued_bytes: Cell<usize>,
     /// The socket has taken a part of the queue's front chunk, which therefore begins in the middle of a frame.
@@ -67,6 +69,7 @@ impl Outbox {
         Self {
             socket,
             max_bytes,
+            limit_bytes: Cell::new(max_bytes),
             queue: RefCell::new(VecDeque::new()),
             queued_bytes: Cell::new(0),
             front_is_cut: Cell::new(false),
@@ -79,6 +82,19 @@ impl Outbox {
     /// The socket, for reading.
     pub(crate) fn socket(&self) -> &TcpStream {
         &self.socket
+    }
+
+    /// Writes or queues whole frames for which the client has asked, however many bytes they are: an answer that is too
+    /// large for the bound would be asked for again and again. It comes on top of the bound until all is taken.
+    pub(crate) fn push_answer(&self, frames: &Bytes) -> Pushed {
+        let limit = self.limit_bytes.get();
+        self.limit_bytes
+            .set(limit.max(self.max_bytes + frames.len()));
+        let pushed = self.push(frames);
+        if pushed == Pushed::Written {
+            self.limit_bytes.set(self.max_bytes);
+        }
+        pushed
     }
 
     /// Writes or queues whole frames.
@@ -107,7 +123,7 @@ impl Outbox {
     fn enqueue(&self, frames: Bytes) -> Pushed {
         let mut queue = self.queue.borrow_mut();
         let bytes = self.queued_bytes.get() + frames.len();
-        if bytes + queue.len() * CHUNK_OVERHEAD > self.max_bytes && !queue.is_empty() {
+        if bytes + queue.len() * CHUNK_OVERHEAD > self.limit_bytes.get() && !queue.is_empty() {
             self.fail(Fate::Overflowed);
             return Pushed::Refused;
         }
@@ -152,6 +168,7 @@ impl Outbox {
         }
         // Give the memory back: an idle connection holds no buffer.
         *queue = VecDeque::new();
+        self.limit_bytes.set(self.max_bytes);
         self.stalled_since.set(None);
         Ok(true)
     }

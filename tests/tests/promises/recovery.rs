@@ -7,7 +7,7 @@ use flotilla_shared::protocol::types::{
     Command, HistoryRequest, Publication, Request, SubscribeRequest, SubscribeResult,
 };
 use flotilla_tests::client::{Client, Dial};
-use flotilla_tests::fleet::Fleet;
+use flotilla_tests::fleet::{Builder, Fleet};
 use flotilla_tests::token;
 use serde_json::json;
 use toml::{Table, Value};
@@ -22,6 +22,10 @@ const TOO_MANY: u64 = KEPT as u64 + 1;
 
 /// One worker with several shards, and history in memory.
 async fn fleet() -> Result<Fleet> {
+    builder().start().await
+}
+
+fn builder() -> Builder {
     let mut namespace = Table::new();
     for (key, value) in [
         ("name", Value::from("kept")),
@@ -44,8 +48,6 @@ async fn fleet() -> Result<Fleet> {
         .worker("http_api.key", KEY)
         .in_memory()
         .worker("channel.namespaces", vec![Value::from(namespace)])
-        .start()
-        .await
 }
 
 async fn user(fleet: &Fleet, name: &str, format: Format) -> Result<Client> {
@@ -273,5 +275,57 @@ async fn a_token_s_channels_are_there_from_the_start_and_others_hear_of_it() -> 
                 .is_some_and(|leave| is_ours(leave.info.as_ref()))
         })
         .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_has_missed_more_than_its_queue_holds_gets_it_all_the_same() -> Result<()> {
+    const CHANNELS: usize = 30;
+    const QUEUE_BYTES: i64 = 64 * 1024;
+    let fleet = builder()
+        .worker("client.queue_max_size", QUEUE_BYTES)
+        .start()
+        .await?;
+    let mut publisher = user(&fleet, "publisher", Json).await?;
+    let line = format!("\"{}\"", "x".repeat(4096));
+    let mut commands = Vec::new();
+    for number in 0..CHANNELS {
+        let channel = format!("kept:{number}");
+        let start = publisher.subscribe(&channel).await?;
+        publisher.unsubscribe(&channel).await?;
+        for _ in 0..KEPT {
+            publisher.publish(&channel, line.clone()).await?;
+        }
+        let subscribe = SubscribeRequest {
+            channel: channel.clone(),
+            recover: true,
+            epoch: start.epoch,
+            offset: start.offset,
+            ..SubscribeRequest::default()
+        };
+        commands.push(Command::new(10, Request::Subscribe(subscribe)));
+        let history = HistoryRequest {
+            channel,
+            limit: -1,
+            ..HistoryRequest::default()
+        };
+        commands.push(Command::new(11, Request::History(history)));
+    }
+    let worker = fleet.workers.first().context("a worker")?;
+    for format in [Json, Protobuf] {
+        let dial = Dial::to(worker.url()).format(format).small_receive_buffer();
+        let mut back = dial.connect(&token::user("reader")?).await?;
+        // All that an SDK asks for after a connect, in one frame, and nothing of it is read before it is all asked for.
+        back.send(&commands).await?;
+        for _ in 0..CHANNELS {
+            let subscribed = back.reply(10).await?.subscribe.context("not subscribed")?;
+            ensure!(subscribed.recovered, "{subscribed:?}");
+            assert_eq!(subscribed.publications.len(), KEPT as usize);
+        }
+        for _ in 0..CHANNELS {
+            let history = back.reply(11).await?.history.context("no history")?;
+            assert_eq!(history.publications.len(), KEPT as usize);
+        }
+    }
     Ok(())
 }

@@ -3,7 +3,8 @@
 //! Some of it in order (the client's next command waits, and the outbox keeps moving), the rest aside.
 
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::{Append, Topic};
@@ -13,6 +14,9 @@ use super::{Connection, Wait};
 use crate::look_up;
 use crate::outbox::Fate;
 use crate::session::{Event, LookUp, Publish};
+
+/// How often somebody who waits for room at least looks whether the connection is still there.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Connection {
     /// Waits, and for whatever comes of that.
@@ -30,7 +34,10 @@ impl Connection {
                     };
                     Event::Answered(Box::new(answered))
                 }
-                Wait::Settled => return self.settled().await,
+                Wait::Settled => {
+                    self.settled().await;
+                    return self.room().await;
+                }
                 Wait::Room => return self.room().await,
             };
             next = self.step(event, frames);
@@ -47,16 +54,25 @@ impl Connection {
         self.is_waiting.set(false);
     }
 
-    /// Finds something out without anybody waiting. Who is gone by then needs no answer, and is not kept by it.
+    /// Finds something out while the client's commands go on. Who is gone by then needs no answer, and is not kept by it.
+    ///
+    /// A client may ask for much at once. It gets one answer after the other, as it takes them.
     pub(super) fn look_up(self: &Rc<Self>, look_up: Box<LookUp>) {
         let shard = self.shard.clone();
         let connection = Rc::downgrade(self);
+        let turns = self.turns.get_or_init(Rc::default).clone();
         tokio::task::spawn_local(async move {
-            let found = Box::new(look_up::answer(&shard, *look_up).await);
-            if let Some(connection) = connection.upgrade()
-                && connection.is_listening()
-            {
-                connection.notify(Event::Found(found));
+            // Other workers may be slow, so they are asked at once; a history is near and may be large.
+            let (_turn, found) = if look_up.subject.is_of_others() {
+                let found = look_up::answer(&shard, *look_up).await;
+                (turns.lock().await, found)
+            } else {
+                let turn = turns.lock().await;
+                roomy(&connection).await;
+                (turn, look_up::answer(&shard, *look_up).await)
+            };
+            if let Some(connection) = roomy(&connection).await {
+                connection.notify(Event::Found(Box::new(found)));
             }
         });
     }
@@ -116,5 +132,19 @@ impl Connection {
         };
         let result = published.map_err(|error| self.shard.metrics().publish_failed(&error));
         Event::Published { id, result }
+    }
+}
+
+/// The connection, once its queue has room for an answer; `None` if it ends before.
+async fn roomy(connection: &Weak<Connection>) -> Option<Rc<Connection>> {
+    loop {
+        let connection = connection.upgrade().filter(|own| own.is_listening())?;
+        if !connection.is_behind(1) {
+            return Some(connection);
+        }
+        // Its own task writes. That may take as long as the client likes, and the connection may end meanwhile.
+        let writable = connection.outbox.socket().writable();
+        let _ = tokio::time::timeout(LOOK_INTERVAL, writable).await;
+        tokio::task::yield_now().await;
     }
 }

@@ -156,3 +156,16 @@ proptest! {
         });
     }
 }
+
+#[tokio::test]
+async fn an_answer_of_any_size_comes_on_top_of_the_bound_until_it_is_taken() {
+    let (outbox, mut client) = pair(1024).await;
+    assert_eq!(outbox.push_answer(&chunk(1, 2 * MANY)), Pushed::Queued);
+    assert_eq!(outbox.push(&chunk(2, 512)), Pushed::Queued);
+    drain(&outbox, &mut client, 2 * MANY + 512).await;
+    assert_eq!(outbox.queued_bytes(), 0);
+
+    fill(&outbox, MANY);
+    assert_eq!(outbox.push(&chunk(3, 1)), Pushed::Refused);
+    assert_eq!(outbox.fate(), Fate::Overflowed);
+}

@@ -246,10 +246,12 @@ impl Session {
         matches!(self.state, State::Identifying | State::Connecting(_))
     }
 
-    /// Whether the client's next command has to wait: its connect command is not answered yet, or it leaves a channel
-    /// that it is not in yet, and may mean to come back to it.
+    /// Whether the client's next command has to wait: its connect command is not answered yet; or it leaves a channel
+    /// that it is not in yet, and may mean to come back to it; or it is about to get what it has missed in a channel,
+    /// which may be much, before it asks for the next one.
     pub(crate) fn is_settling(&self) -> bool {
-        self.is_connecting() || self.subscriptions.iter().any(Subscription::is_leaving)
+        let is_settling = |own: &Subscription| own.is_leaving() || own.is_recovering();
+        self.is_connecting() || self.subscriptions.iter().any(is_settling)
     }
 
     /// When [`Event::Timer`] is due; `None`: never.

@@ -222,6 +222,14 @@ impl Subscription {
         matches!(self.phase, Phase::Active)
     }
 
+    /// Whether the client is to be told what it has missed.
+    pub(super) fn is_recovering(&self) -> bool {
+        match &self.phase {
+            Phase::Opening(opening) => opening.result.was_recovering,
+            Phase::Asking(_) | Phase::Active => false,
+        }
+    }
+
     /// Whether the client has unsubscribed before it was subscribed.
     pub(super) fn is_leaving(&self) -> bool {
         let then = match &self.phase {
