@@ -19,6 +19,7 @@ use flotilla_shared::protocol::codes::DisconnectCode;
 use flotilla_shared::protocol::types::{Command, Reply, Request};
 use flotilla_shared::protocol::{DecodeError, Messages, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
+use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 
@@ -65,8 +66,8 @@ pub(crate) struct Connection {
     has_left: Cell<bool>,
     /// The task looks again whenever there is news.
     is_waiting: Cell<bool>,
-    /// Whose turn it is among the answers to this client's questions.
-    turns: OnceCell<Rc<tokio::sync::Mutex<()>>>,
+    /// Whose turn it is among this client's questions; no memory before the first.
+    look_ups: OnceCell<Rc<Semaphore>>,
     /// What the back end gets to know of the client's transport.
     caller: RefCell<Caller>,
     asks: Asks,
@@ -94,7 +95,7 @@ impl Connection {
             connected_at_ms: Cell::new(0),
             has_left: Cell::new(false),
             is_waiting: Cell::new(false),
-            turns: OnceCell::new(),
+            look_ups: OnceCell::new(),
             caller: RefCell::new(caller),
             asks: Asks::default(),
             pinged_at: Cell::new(None),

@@ -9,11 +9,15 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::{Append, Topic};
 use prost::Message as _;
+use tokio::sync::Semaphore;
 
 use super::{Connection, Wait};
 use crate::look_up;
 use crate::outbox::Fate;
 use crate::session::{Event, LookUp, Publish};
+
+/// Questions of one client that are being answered at a time.
+const LOOK_UPS_MAX: usize = 8;
 
 /// How often somebody who waits for room at least looks whether the connection is still there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -56,23 +60,23 @@ impl Connection {
 
     /// Finds something out while the client's commands go on. Who is gone by then needs no answer, and is not kept by it.
     ///
-    /// A client may ask for much at once. It gets one answer after the other, as it takes them.
+    /// A client may ask for much at once. It gets the answers as it takes them, and only a few are made before.
     pub(super) fn look_up(self: &Rc<Self>, look_up: Box<LookUp>) {
         let shard = self.shard.clone();
         let connection = Rc::downgrade(self);
-        let turns = self.turns.get_or_init(Rc::default).clone();
+        let turns = self
+            .look_ups
+            .get_or_init(|| Semaphore::new(LOOK_UPS_MAX).into());
+        let turns = turns.clone();
         tokio::task::spawn_local(async move {
-            // Other workers may be slow, so they are asked at once; a history is near and may be large.
-            let (_turn, found) = if look_up.subject.is_of_others() {
-                let found = look_up::answer(&shard, *look_up).await;
-                (turns.lock().await, found)
-            } else {
-                let turn = turns.lock().await;
-                roomy(&connection).await;
-                (turn, look_up::answer(&shard, *look_up).await)
-            };
+            // Nobody closes it.
+            let _turn = turns.acquire().await;
+            if roomy(&connection).await.is_none() {
+                return;
+            }
+            let found = Box::new(look_up::answer(&shard, *look_up).await);
             if let Some(connection) = roomy(&connection).await {
-                connection.notify(Event::Found(Box::new(found)));
+                connection.notify(Event::Found(found));
             }
         });
     }

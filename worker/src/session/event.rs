@@ -138,16 +138,6 @@ pub(crate) enum Subject {
     },
 }
 
-impl Subject {
-    /// Whether other workers have to be asked.
-    pub(crate) fn is_of_others(&self) -> bool {
-        match self {
-            Self::Presence | Self::PresenceStats => true,
-            Self::History { .. } => false,
-        }
-    }
-}
-
 /// What the application, or an operator, can want of a client.
 #[derive(Clone, Debug)]
 pub(crate) enum ServerCommand {
