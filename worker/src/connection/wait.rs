@@ -19,6 +19,9 @@ use crate::session::{Event, LookUp, Publish};
 /// Questions of one client that are being answered at a time.
 const LOOK_UPS_MAX: usize = 8;
 
+/// How often somebody who waits for a subscription looks whether it is there.
+const SETTLING_LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
 /// How often somebody who waits for room at least looks whether the connection is still there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -139,16 +142,20 @@ impl Connection {
     }
 }
 
-/// The connection, once its queue has room for an answer; `None` if it ends before.
+/// The connection, once its queue has room for an answer, and none is about to come that cannot wait; `None` if it ends
+/// before.
 async fn roomy(connection: &Weak<Connection>) -> Option<Rc<Connection>> {
     loop {
         let connection = connection.upgrade().filter(|own| own.is_listening())?;
-        if !connection.is_behind(1) {
+        if connection.session.borrow().is_settling() {
+            tokio::time::sleep(SETTLING_LOOK_INTERVAL).await;
+        } else if connection.is_behind(1) {
+            // Its own task writes. That may take as long as the client likes, and the connection may end meanwhile.
+            let writable = connection.outbox.socket().writable();
+            let _ = tokio::time::timeout(LOOK_INTERVAL, writable).await;
+            tokio::task::yield_now().await;
+        } else {
             return Some(connection);
         }
-        // Its own task writes. That may take as long as the client likes, and the connection may end meanwhile.
-        let writable = connection.outbox.socket().writable();
-        let _ = tokio::time::timeout(LOOK_INTERVAL, writable).await;
-        tokio::task::yield_now().await;
     }
 }
