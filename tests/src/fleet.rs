@@ -7,7 +7,8 @@ use toml::{Table, Value};
 
 use crate::client::{Client, Dial};
 use crate::fault::Link;
-use crate::nats::Nats;
+use crate::nats::{Layout, Nats};
+use crate::port::Reserved;
 use crate::service::{Service, Settings};
 use crate::token;
 
@@ -25,6 +26,7 @@ pub struct Builder {
     linked: bool,
     in_memory: bool,
     listed: bool,
+    nats: Layout,
     worker: Settings,
     gateway: Settings,
 }
@@ -65,6 +67,13 @@ impl Builder {
         self
     }
 
+    /// Has the servers between the workers be these, instead of one that stores nothing.
+    #[must_use]
+    pub fn nats(mut self, layout: Layout) -> Self {
+        self.nats = layout;
+        self
+    }
+
     /// Sets a value of every worker's configuration by its dotted key.
     #[must_use]
     pub fn worker(mut self, key: &str, value: impl Into<Value>) -> Self {
@@ -84,7 +93,8 @@ impl Builder {
     /// # Errors
     /// When any of it does not come up.
     pub async fn start(self) -> Result<Fleet> {
-        let nats = Nats::start().await?;
+        let mut servers = self.nats.start().await?;
+        let nats = servers.remove(0);
         let directory = tempfile::tempdir()?;
         let (workers, gateways) = (self.workers, self.gateways);
         let mut fleet = Fleet {
@@ -92,6 +102,8 @@ impl Builder {
             workers: Vec::new(),
             links: Vec::new(),
             nats,
+            peers: servers,
+            ports: Vec::new(),
             builder: self,
             directory,
         };
@@ -115,8 +127,12 @@ pub struct Fleet {
     pub workers: Vec<Service>,
     /// With [`Builder::linked`], the link of each worker to NATS.
     pub links: Vec<Link>,
-    /// The server between the workers.
+    /// The server between the workers; of a cluster the first one.
     pub nats: Nats,
+    /// The other servers of a cluster.
+    pub peers: Vec<Nats>,
+    /// Of the gateways, which come back on the same one.
+    ports: Vec<Reserved>,
     builder: Builder,
     directory: TempDir,
 }
@@ -144,7 +160,6 @@ impl Fleet {
             .worker("channel.without_namespace.allow_publish_for_client", true)
             .worker("roster.announce_interval", "500ms")
             .worker("log.format", "json")
-            .gateway("listen", "127.0.0.1:0")
             .gateway("admin_listen", "127.0.0.1:0")
             .gateway("passport.secret_key", PASSPORT_SECRET)
             .gateway("identity.token.hmac_secret_key", token::SECRET)
@@ -159,10 +174,10 @@ impl Fleet {
     /// When it does not come up.
     pub async fn add_worker(&mut self) -> Result<&Service> {
         let id = format!("worker-{}", self.workers.len());
-        let mut broker = self.nats.address();
+        let mut brokers = self.servers();
         if self.builder.linked {
-            let link = Link::to(broker).await?;
-            broker = link.address();
+            let link = Link::to(self.nats.address()).await?;
+            brokers = vec![link.address()];
             self.links.push(link);
         }
         let mut settings = self.builder.worker.clone();
@@ -170,7 +185,7 @@ impl Fleet {
         if self.builder.in_memory {
             settings.set("broker.kind", "memory");
         } else {
-            use_nats(&mut settings, &broker);
+            use_nats(&mut settings, &brokers);
         }
         let path = self.directory.path();
         let worker = Service::start("flotilla-worker", &id, &settings, path).await?;
@@ -182,7 +197,10 @@ impl Fleet {
     async fn add_gateway(&mut self) -> Result<()> {
         let id = format!("gateway-{}", self.gateways.len());
         let mut settings = self.builder.gateway.clone();
-        use_nats(&mut settings, &self.nats.address());
+        let port = Reserved::port()?;
+        settings.set("listen", port.address());
+        self.ports.push(port);
+        use_nats(&mut settings, &self.servers());
         if self.builder.listed {
             let workers = self
                 .workers
@@ -195,6 +213,12 @@ impl Fleet {
         self.gateways
             .push(Service::start("flotilla-gateway", &id, &settings, path).await?);
         Ok(())
+    }
+
+    /// Where the servers between the workers take clients.
+    fn servers(&self) -> Vec<String> {
+        let servers = std::iter::once(&self.nats).chain(&self.peers);
+        servers.map(Nats::address).collect()
     }
 
     /// Where clients of the fleet connect: the first gateway.
@@ -279,7 +303,8 @@ pub fn namespace(name: &str, allowed: &[&str]) -> Value {
     table.into()
 }
 
-fn use_nats(settings: &mut Settings, address: &str) {
+fn use_nats(settings: &mut Settings, servers: &[String]) {
     settings.set("broker.kind", "nats");
-    settings.set("broker.nats.servers", vec![format!("nats://{address}")]);
+    let servers = servers.iter().map(|server| format!("nats://{server}"));
+    settings.set("broker.nats.servers", servers.collect::<Vec<_>>());
 }

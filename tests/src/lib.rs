@@ -10,6 +10,7 @@
 //!
 //! This crate must not reach into the processes: it sees what a user of them sees.
 
+pub mod audit;
 pub mod back_end;
 pub mod client;
 pub mod dev;
@@ -19,10 +20,13 @@ pub mod fault;
 pub mod fleet;
 pub mod issuer;
 pub mod nats;
+pub mod port;
 pub mod process;
+pub mod publisher;
 pub mod raw;
 pub mod scrape;
 pub mod service;
+pub mod subscriber;
 pub mod token;
 
 use std::time::Duration;

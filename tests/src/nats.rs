@@ -1,45 +1,135 @@
-//! A nats-server of the test's own.
+//! nats-servers of the test's own: one, or a cluster, with JetStream if asked for.
 
+use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
-use serde::Deserialize;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::SOON;
 use crate::eventually::eventually;
+use crate::port::Reserved;
 use crate::process::Process;
 
-/// A running nats-server on a free port of the loopback interface.
+/// Name of a cluster; its servers have this name and a number.
+const CLUSTER: &str = "tests";
+
+/// Which servers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// How many; more than one are a cluster.
+    pub servers: usize,
+    /// Whether they store streams, in files.
+    pub stores: bool,
+    /// How often a server asks a silent client whether it is there; the second unanswered time it is dropped.
+    pub ping_interval: Duration,
+}
+
+impl Default for Layout {
+    /// One server that stores nothing, and has nats-server's patience.
+    fn default() -> Self {
+        Self {
+            servers: 1,
+            stores: false,
+            ping_interval: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Layout {
+    /// Starts the servers, and waits until they take clients and can store streams.
+    ///
+    /// # Errors
+    /// When there is no nats-server, or they do not come up.
+    pub async fn start(self) -> Result<Vec<Nats>> {
+        let routes = (0..self.servers).map(|_| Reserved::port());
+        let routes = routes.collect::<Result<Vec<_>>>()?;
+        let urls: Vec<_> = routes
+            .iter()
+            .map(|route| format!("\"nats://{}\"", route.address()))
+            .collect();
+        let mut servers = Vec::new();
+        for (number, route) in routes.into_iter().enumerate() {
+            servers.push(Nats::launch(self, number, route, &urls.join(", "))?);
+        }
+        for server in &mut servers {
+            server.ready().await?;
+        }
+        Ok(servers)
+    }
+}
+
+/// A running nats-server on ports of its own of the loopback interface, which it keeps.
 #[derive(Debug)]
 pub struct Nats {
+    name: String,
     process: Process,
-    port: u16,
+    clients: Reserved,
+    monitoring: Reserved,
+    _route: Reserved,
     directory: TempDir,
 }
 
 impl Nats {
-    /// Starts a server and waits until it accepts clients.
+    /// Starts one server that stores nothing, and waits until it takes clients.
     ///
     /// # Errors
-    /// When there is no nats-server, or it does not come up.
+    /// As for [`Layout::start`].
     pub async fn start() -> Result<Self> {
+        let mut servers = Layout::default().start().await?;
+        Ok(servers.remove(0))
+    }
+
+    fn launch(layout: Layout, number: usize, route: Reserved, routes: &str) -> Result<Self> {
         let directory = tempfile::tempdir()?;
-        let (process, port) = run(&directory, "-1").await?;
+        let name = format!("{CLUSTER}-{number}");
+        let (clients, monitoring) = (Reserved::port()?, Reserved::port()?);
+        let mut config = String::new();
+        writeln!(config, "server_name: {name}")?;
+        writeln!(config, "listen: \"{}\"", clients.address())?;
+        writeln!(config, "http: \"{}\"", monitoring.address())?;
+        writeln!(
+            config,
+            "ping_interval: \"{}ms\"",
+            layout.ping_interval.as_millis()
+        )?;
+        writeln!(config, "ping_max: 2")?;
+        if layout.stores {
+            let store = directory.path().join("store");
+            writeln!(config, "jetstream {{ store_dir: {:?} }}", store)?;
+        }
+        if layout.servers > 1 {
+            let listen = route.address();
+            writeln!(
+                config,
+                "cluster {{ name: {CLUSTER}, listen: \"{listen}\", routes: [{routes}] }}"
+            )?;
+        }
+        std::fs::write(directory.path().join("nats.conf"), config)?;
         Ok(Self {
-            process,
-            port,
+            process: run(&name, &directory)?,
+            name,
+            clients,
+            monitoring,
+            _route: route,
             directory,
         })
     }
 
-    /// Where clients connect: `host:port`.
-    pub fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// Its name in a cluster.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
-    /// Kills the server (SIGKILL).
+    /// Where clients connect: `host:port`.
+    pub fn address(&self) -> String {
+        self.clients.address()
+    }
+
+    /// Kills the server (SIGKILL). What it has stored stays.
     ///
     /// # Errors
     /// When it was not running.
@@ -55,43 +145,64 @@ impl Nats {
         self.process.signal(signal)
     }
 
-    /// Starts a server again on the same port, after [`Nats::kill`].
+    /// Starts the server again, after [`Nats::kill`], on the same ports and with what it has stored.
     ///
     /// # Errors
-    /// As for [`Nats::start`].
+    /// As for [`Layout::start`].
     pub async fn restart(&mut self) -> Result<()> {
-        let (process, port) = run(&self.directory, &self.port.to_string()).await?;
-        self.process = process;
-        self.port = port;
-        Ok(())
+        self.process = run(&self.name, &self.directory)?;
+        self.ready().await
+    }
+
+    /// Waits until it takes clients and, if it stores streams, knows all of them.
+    async fn ready(&mut self) -> Result<()> {
+        let what = format!("{} is healthy", self.name);
+        eventually(&what, SOON, async || {
+            if !self.process.is_running() {
+                return Ok(Err(self.process.output()));
+            }
+            let answer = reqwest::get(self.monitor("healthz")).await?;
+            ensure!(
+                answer.status() == 200,
+                "/healthz answers {}",
+                answer.text().await?
+            );
+            Ok(Ok(()))
+        })
+        .await?
+        .map_err(|output| anyhow::anyhow!("{} ended:\n{output}", self.name))
+    }
+
+    /// How many streams' leader this server is, as far as it knows.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn leads(&self) -> Result<usize> {
+        let answer = reqwest::get(self.monitor("jsz?streams=true")).await?;
+        let answer: Value = answer.json().await?;
+        let accounts = answer["account_details"].as_array();
+        let streams = accounts
+            .into_iter()
+            .flatten()
+            .filter_map(|account| account["stream_detail"].as_array());
+        let led = streams
+            .flatten()
+            .filter(|stream| stream["cluster"]["leader"] == *self.name);
+        Ok(led.count())
+    }
+
+    fn monitor(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.monitoring.address())
     }
 }
 
-/// What nats-server writes into its ports file.
-#[derive(Deserialize)]
-struct Ports {
-    nats: Vec<String>,
-}
-
-/// Runs a server on `port` (-1: a free one) and returns the port that it took.
-async fn run(directory: &TempDir, port: &str) -> Result<(Process, u16)> {
-    let folder = directory.path().display().to_string();
-    let args = ["-a", "127.0.0.1", "-p", port, "--ports_file_dir", &folder];
-    let mut process = Process::start("nats-server", &find_server()?, args)?;
-    let file = directory
-        .path()
-        .join(format!("nats-server_{}.ports", process.id()?));
-    let ports = eventually("nats-server's ports file", SOON, async || {
-        if !process.is_running() {
-            bail!("nats-server ended:\n{}", process.output());
-        }
-        let text = std::fs::read(&file).with_context(|| file.display().to_string())?;
-        Ok(serde_json::from_slice::<Ports>(&text)?)
-    })
-    .await?;
-    let url = ports.nats.first().context("a client port")?;
-    let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
-    Ok((process, port.with_context(|| format!("the port in {url}"))?))
+fn run(name: &str, directory: &TempDir) -> Result<Process> {
+    let config = directory.path().join("nats.conf");
+    Process::start(
+        name,
+        &find_server()?,
+        ["-c".into(), config.into_os_string()],
+    )
 }
 
 /// The server's program: by `FLOTILLA_NATS_SERVER`, in the tests' virtual environment, or

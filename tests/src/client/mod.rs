@@ -24,6 +24,9 @@ pub use dial::{Dial, Stream};
 
 use crate::SOON;
 
+/// How much later than promised a ping may come.
+const PING_DELAY_MAX: Duration = Duration::from_secs(2);
+
 /// How a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
@@ -40,9 +43,8 @@ pub struct Client {
     last_id: u32,
     /// What the server told at connect; default before that.
     session: ConnectResult,
-    /// Received, and not asked for yet.
-    replies: VecDeque<Reply>,
-    pushes: VecDeque<Push>,
+    /// Replies and pushes received, and not asked for yet.
+    inbox: VecDeque<Reply>,
     pings: usize,
     close: Option<Close>,
 }
@@ -54,8 +56,7 @@ impl Client {
             format,
             last_id: 0,
             session: ConnectResult::default(),
-            replies: VecDeque::new(),
-            pushes: VecDeque::new(),
+            inbox: VecDeque::new(),
             pings: 0,
             close: None,
         }
@@ -186,8 +187,9 @@ impl Client {
     /// When the connection is closed, or no reply comes in time.
     pub async fn reply(&mut self, id: u32) -> Result<Reply> {
         self.find(&format!("the reply to command {id}"), |client| {
-            let at = client.replies.iter().position(|reply| reply.id == id)?;
-            client.replies.remove(at)
+            let mut inbox = client.inbox.iter();
+            let at = inbox.position(|reply| reply.push.is_none() && reply.id == id)?;
+            client.inbox.remove(at)
         })
         .await
     }
@@ -220,9 +222,8 @@ impl Client {
 
     /// The next publication in a channel among what was received already.
     pub fn received(&mut self, channel: &str) -> Option<Publication> {
-        let mut pushes = self.pushes.iter();
-        let at = pushes.position(|push| push.channel == channel && push.publication.is_some())?;
-        self.pushes.remove(at)?.publication
+        self.take_push(channel, |push| push.publication.is_some())?
+            .publication
     }
 
     /// The payloads, as text, of the next `count` publications in a channel.
@@ -246,11 +247,45 @@ impl Client {
     /// When the connection is closed, or none comes in time.
     pub async fn push(&mut self, channel: &str, wanted: impl Fn(&Push) -> bool) -> Result<Push> {
         self.find(&format!("a push in {channel:?}"), |client| {
-            let mut pushes = client.pushes.iter();
-            let at = pushes.position(|push| push.channel == channel && wanted(push))?;
-            client.pushes.remove(at)
+            client.take_push(channel, &wanted)
         })
         .await
+    }
+
+    /// Waits for whatever comes next, a reply or a push, in the order in which they came; the inner error is the end of
+    /// the connection. A server that does not ping as it has promised is gone, as it is to the SDKs.
+    ///
+    /// # Errors
+    /// When what comes is not of the protocol.
+    pub async fn next(&mut self) -> Result<Result<Reply, Close>> {
+        loop {
+            if let Some(reply) = self.inbox.pop_front() {
+                return Ok(Ok(reply));
+            }
+            if let Some(close) = &self.close {
+                return Ok(Err(close.clone()));
+            }
+            match self.patience() {
+                None => self.read().await?,
+                Some(patience) => match timeout(patience, self.read()).await {
+                    Ok(read) => read?,
+                    Err(_) => self.dropped(format!("not even a ping within {patience:?}"))?,
+                },
+            }
+        }
+    }
+
+    /// How long the server may be silent, if it said that it would ping.
+    fn patience(&self) -> Option<Duration> {
+        let every = Duration::from_secs(self.session.ping.into());
+        (!every.is_zero()).then_some(every + PING_DELAY_MAX)
+    }
+
+    fn take_push(&mut self, channel: &str, wanted: impl Fn(&Push) -> bool) -> Option<Push> {
+        let is_wanted = |push: &Push| push.channel == channel && wanted(push);
+        let mut inbox = self.inbox.iter();
+        let at = inbox.position(|reply| reply.push.as_ref().is_some_and(is_wanted))?;
+        self.inbox.remove(at)?.push
     }
 
     /// Waits for the next ping of the server. It is answered.
@@ -353,15 +388,16 @@ impl Client {
     async fn take_in(&mut self, frame: &[u8]) -> Result<()> {
         let replies: Vec<Reply> =
             protocol::replies(self.format, frame).collect::<Result<_, _>>()?;
-        for mut reply in replies {
-            if let Some(push) = reply.push.take() {
-                self.pushes.push_back(push);
-            } else if reply == Reply::default() {
+        let before = self.pings;
+        for reply in replies {
+            if reply == Reply::default() {
                 self.pings += 1;
-                self.send(&[Command::default()]).await?;
             } else {
-                self.replies.push_back(reply);
+                self.inbox.push_back(reply);
             }
+        }
+        if self.pings > before {
+            self.send(&[Command::default()]).await?;
         }
         Ok(())
     }

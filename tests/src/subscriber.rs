@@ -1,0 +1,275 @@
+//! A client that stays: it connects again whenever its connection ends, recovers its channels from where it was, and
+//! keeps a record of all that it is given and told.
+//!
+//! It does what the SDKs do, by the same codes, only with shorter pauses. Judging the record is left to [`crate::audit`].
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use flotilla_shared::protocol::types::{
+    Command, Publication, Push, Reply, Request, SubscribeRequest, SubscribeResult,
+};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::audit::{Event, Given, Record};
+use crate::client::{Client, Close, Dial};
+
+/// How long opening a connection may take before the next try.
+const CONNECT_MAX: Duration = Duration::from_secs(5);
+
+/// The first and the longest pause before the next try.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(800));
+
+/// Commands that subscribe have ids from here on; the channel is the rest.
+const SUBSCRIBE_ID: u32 = 1_000;
+
+/// A client and its task.
+#[derive(Debug)]
+pub struct Subscriber {
+    record: Arc<Mutex<Record>>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Subscriber {
+    /// Starts a client that connects as `dial` says, which has to sign it in, and subscribes to channels with history.
+    /// `number` spreads the pauses of many clients.
+    pub fn start(dial: Dial, number: usize, channels: &[String]) -> Self {
+        let record = Record::new(&format!("client-{number}"), channels);
+        let record = Arc::new(Mutex::new(record));
+        let (stop, stopped) = oneshot::channel();
+        let life = Life {
+            dial,
+            number,
+            channels: channels.iter().cloned().map(Position::unknown).collect(),
+            record: Arc::clone(&record),
+            failures: 0,
+        };
+        let task = tokio::spawn(life.run(stopped));
+        Self { record, stop, task }
+    }
+
+    /// Looks at what it has recorded so far.
+    pub fn look<T>(&self, look: impl FnOnce(&Record) -> T) -> T {
+        look(&lock(&self.record))
+    }
+
+    /// Whether it has given up, which it does at the first thing that no SDK would live with.
+    pub fn has_failed(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Closes the connection, takes in what came before its end, and returns the record.
+    ///
+    /// # Errors
+    /// What it has given up for.
+    pub async fn stop(self) -> Result<Record> {
+        let _ = self.stop.send(());
+        let ended = self.task.await?;
+        let record = lock(&self.record).clone();
+        ended.with_context(|| record.client().to_owned())?;
+        Ok(record)
+    }
+}
+
+/// Where the client is in a channel.
+struct Position {
+    channel: String,
+    /// The stream's epoch and the last offset, once it was subscribed.
+    last: Option<(String, u64)>,
+}
+
+impl Position {
+    fn unknown(channel: String) -> Self {
+        Self {
+            channel,
+            last: None,
+        }
+    }
+
+    fn request(&self) -> Request {
+        let mut request = SubscribeRequest {
+            channel: self.channel.clone(),
+            ..SubscribeRequest::default()
+        };
+        if let Some((epoch, offset)) = self.last.clone() {
+            request.recover = true;
+            (request.epoch, request.offset) = (epoch, offset);
+        }
+        Request::Subscribe(request)
+    }
+}
+
+/// The task of a [`Subscriber`].
+struct Life {
+    dial: Dial,
+    number: usize,
+    channels: Vec<Position>,
+    record: Arc<Mutex<Record>>,
+    /// Since something last worked.
+    failures: u32,
+}
+
+/// The subscriptions of a connection that have to be asked for, and when.
+struct Wanted {
+    channels: Vec<usize>,
+    at: Instant,
+}
+
+impl Life {
+    async fn run(mut self, mut stop: oneshot::Receiver<()>) -> Result<()> {
+        loop {
+            let close = match self.open().await {
+                Err(error) => Close {
+                    code: 1006,
+                    reason: format!("{error:#}"),
+                },
+                Ok(client) => match self.stay(client, &mut stop).await? {
+                    None => return Ok(()),
+                    Some(close) => close,
+                },
+            };
+            lock(&self.record).note_disconnect(close.code, &close.reason);
+            if matches!(close.code, 3500..=3999 | 4500..=4999) {
+                bail!("dismissed for good: {} {:?}", close.code, close.reason);
+            }
+            let pause = self.pause();
+            tokio::select! {
+                _ = &mut stop => return Ok(()),
+                () = sleep(pause) => {}
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Client> {
+        let connect = self.dial.connect("");
+        timeout(CONNECT_MAX, connect).await.context("connecting")?
+    }
+
+    /// Grows with each failure, and differs between clients.
+    fn pause(&mut self) -> Duration {
+        let (first, longest) = PAUSES;
+        let pause = longest.min(first * 2_u32.saturating_pow(self.failures));
+        self.failures += 1;
+        let percent = u32::try_from(self.number * 61 % 100).unwrap_or(0);
+        pause / 2 + pause / 2 * percent / 100
+    }
+
+    /// Subscribes and takes in what comes, until the connection ends: how, or `None` if that was asked for.
+    async fn stay(
+        &mut self,
+        mut client: Client,
+        stop: &mut oneshot::Receiver<()>,
+    ) -> Result<Option<Close>> {
+        let mut wanted = Wanted {
+            channels: (0..self.channels.len()).collect(),
+            at: Instant::now(),
+        };
+        loop {
+            let next = tokio::select! {
+                next = client.next() => next?,
+                () = sleep_until(wanted.at), if !wanted.channels.is_empty() => {
+                    let commands = self.subscribe(&mut wanted);
+                    match client.send(&commands).await {
+                        Ok(()) => continue,
+                        // What came before the end is still to be read.
+                        Err(_) => client.next().await?,
+                    }
+                }
+                _ = &mut *stop => {
+                    client.close().await?;
+                    while let Ok(reply) = client.next().await? {
+                        self.take_in(reply, &mut wanted)?;
+                    }
+                    return Ok(None);
+                }
+            };
+            match next {
+                Ok(reply) => self.take_in(reply, &mut wanted)?,
+                Err(close) => return Ok(Some(close)),
+            }
+        }
+    }
+
+    fn subscribe(&self, wanted: &mut Wanted) -> Vec<Command> {
+        let channels = wanted.channels.drain(..);
+        let commands = channels.map(|at| {
+            let id = u32::try_from(at).map_or(0, |at| SUBSCRIBE_ID + at);
+            Command::new(id, self.channels[at].request())
+        });
+        commands.collect()
+    }
+
+    fn take_in(&mut self, reply: Reply, wanted: &mut Wanted) -> Result<()> {
+        if let Some(push) = &reply.push {
+            return self.take_push(push, wanted);
+        }
+        let at = usize::try_from(reply.id.saturating_sub(SUBSCRIBE_ID))?;
+        if let Some(result) = reply.subscribe {
+            self.failures = 0;
+            return self.subscribed(at, result);
+        }
+        let error = reply.error.context("neither subscribed nor refused")?;
+        if !error.temporary {
+            bail!("refused: {error:?}");
+        }
+        wanted.channels.push(at);
+        wanted.at = Instant::now() + self.pause();
+        Ok(())
+    }
+
+    fn subscribed(&mut self, at: usize, result: SubscribeResult) -> Result<()> {
+        let position = self.channels.get_mut(at).context("a subscription")?;
+        let event = match &position.last {
+            None => Event::Subscribed,
+            Some((_, offset)) if result.recovered => Event::Recovered(*offset),
+            Some((_, offset)) => Event::NotRecovered(*offset),
+        };
+        let channel = position.channel.clone();
+        lock(&self.record).note(&channel, event);
+        position.last = Some((result.epoch, result.offset));
+        for publication in &result.publications {
+            self.given(&channel, publication)?;
+        }
+        Ok(())
+    }
+
+    fn take_push(&mut self, push: &Push, wanted: &mut Wanted) -> Result<()> {
+        if let Some(publication) = &push.publication {
+            return self.given(&push.channel, publication);
+        }
+        if let Some(unsubscribe) = &push.unsubscribe {
+            let event = Event::Unsubscribed(unsubscribe.code);
+            lock(&self.record).note(&push.channel, event);
+            if unsubscribe.code < 2500 {
+                bail!("{} taken for good: {unsubscribe:?}", push.channel);
+            }
+            let mut channels = self.channels.iter();
+            let at = channels.position(|position| position.channel == push.channel);
+            wanted.channels.push(at.context("a channel of ours")?);
+            wanted.at = Instant::now() + self.pause();
+        }
+        Ok(())
+    }
+
+    fn given(&mut self, channel: &str, publication: &Publication) -> Result<()> {
+        let message = serde_json::from_slice(&publication.data);
+        let message = message.with_context(|| format!("in {channel}: {publication:?}"))?;
+        let offset = publication.offset;
+        let mut channels = self.channels.iter_mut();
+        let position = channels.find(|position| position.channel == channel);
+        let position = position.with_context(|| format!("never asked for {channel}"))?;
+        let (_, last) = position.last.as_mut().context("before the reply")?;
+        *last = offset;
+        lock(&self.record).note(channel, Event::Given(Given { offset, message }));
+        Ok(())
+    }
+}
+
+/// A poisoned lock means that a task panicked, which its end tells.
+fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+    record.lock().unwrap_or_else(PoisonError::into_inner)
+}
