@@ -62,6 +62,9 @@ impl Settings {
         let mut table = self.profile.gateway.clone();
         put(&mut table, "listen", loopback(self.port).to_string());
         put(&mut table, "path", websocket::PATH);
+        for transport in ["uni_sse", "uni_http_stream", "uni_websocket"] {
+            put(&mut table, &format!("{transport}.enabled"), true);
+        }
         let mut origins: Vec<Value> = demo::origins(self.demo_port).map(Value::from).into();
         if let Some(more) = table.get("allowed_origins").and_then(Value::as_array) {
             origins.extend(more.iter().cloned());

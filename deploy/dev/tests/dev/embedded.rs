@@ -4,8 +4,11 @@ use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt};
 
 use crate::launcher::{Launcher, output, runtime, token};
 use anyhow::{Context, Result, ensure};
+use flotilla_tests::SOON;
 use flotilla_tests::client::Dial;
 use nix::sys::signal::Signal;
+use serde_json::json;
+use tokio::time::timeout;
 
 #[tokio::test]
 async fn one_command_joins_clients_on_different_workers() -> Result<()> {
@@ -32,6 +35,31 @@ async fn a_back_end_publishes_as_it_is_told() -> Result<()> {
     for client in [&mut alice, &mut bob] {
         assert_eq!(client.publication("chat:lobby").await?.data, "1");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn who_only_listens_needs_no_library() -> Result<()> {
+    let runtime = runtime()?;
+    let fleet = Launcher::start(runtime.path(), &["--port", "0"]).await?;
+    let url = format!(
+        "http://127.0.0.1:{}/connection/uni_http_stream",
+        fleet.port()?
+    );
+    let introduction = json!({"token": fleet.token()?, "subs": {"chat:lobby": {}}});
+    let request = reqwest::Client::new().post(url).json(&introduction);
+    let mut stream = request.send().await?.error_for_status()?;
+    let mut heard = String::new();
+    let mut hears = async |words: &str| -> Result<()> {
+        while !heard.contains(words) {
+            let chunk = stream.chunk().await?.context("the stream has ended")?;
+            heard.push_str(std::str::from_utf8(&chunk)?);
+        }
+        Ok(())
+    };
+    timeout(SOON, hears(r#""chat:lobby""#)).await??;
+    fleet.publish("chat:lobby", r#""hello""#).await?;
+    timeout(SOON, hears(r#""data":"hello""#)).await??;
     Ok(())
 }
 
