@@ -95,7 +95,7 @@ impl Endpoint {
             Self::Connection(Transport::Sse | Transport::UniSse) => "GET, POST, OPTIONS",
             Self::Connection(Transport::HttpStream | Transport::UniHttpStream) => "POST, OPTIONS",
             Self::Errand(Errand::Emulation) => "POST, OPTIONS",
-            Self::Errand(Errand::Api) => "GET, POST, OPTIONS",
+            Self::Errand(Errand::Api) => "POST, OPTIONS",
         }
     }
 

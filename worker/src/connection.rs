@@ -29,6 +29,7 @@ use crate::hub::Member;
 use crate::intake::{Input, Intake, Source};
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
+use crate::revocation::unix_millis;
 use crate::session::{Action, Actions, Ask, Event, Pings, Publish, Session};
 use crate::shard::Shard;
 use crate::wire::Wire;
@@ -217,7 +218,7 @@ impl Connection {
         if !session.is_connected() || self.connected_at_ms.get() > 0 {
             return;
         }
-        self.connected_at_ms.set(only::unix_ms());
+        self.connected_at_ms.set(unix_millis());
         self.shard.list(self.id, session.user());
         let personal = &self.shard.policy().client.personal_channel;
         if personal.as_ref().is_some_and(|own| own.single_connection) {

@@ -9,6 +9,7 @@ use flotilla_shared::auth::ChannelGrant;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::Format;
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::closing::Goodbye;
 use crate::connection::Connection;
@@ -17,7 +18,6 @@ use crate::fleet::{
     Question, Refresh, Subscribe, Target,
 };
 use crate::glob::Glob;
-use crate::revocation::{Revocation, unix_seconds};
 use crate::session::{Event, ServerCommand, ServerRefresh, ServerSubscribe};
 use crate::shard::Shard;
 
@@ -44,7 +44,7 @@ fn answer(shard: &Rc<Shard>, question: &Question) -> Answer {
         Question::PresenceStats(asked) => users_in(shard, &asked.channel),
         Question::Channels(asked) => channels(shard, &asked.pattern),
         Question::Connections(asked) => connections(shard, asked),
-        Question::Revoke(revoked) => revoke(shard, &revoked.revocations),
+        Question::Revoke(_) => revoke(shard),
         // Those are answered for the worker as a whole.
         Question::Info(_) | Question::Emulate(_) | Question::Revocations(_) => Answer::refused(),
     }
@@ -158,26 +158,28 @@ fn channels(shard: &Shard, pattern: &str) -> Answer {
 }
 
 fn connections(shard: &Shard, asked: &Connections) -> Answer {
-    let mut found: Vec<(String, Rc<Connection>)> = Vec::new();
+    let after: Option<Uuid> = asked.after.parse().ok();
+    let mut found: Vec<(Uuid, Rc<Connection>)> = Vec::new();
     for connection in shard.all_connections() {
         let session = connection.session().borrow();
         let is_wanted = asked
             .user
             .as_ref()
             .is_none_or(|user| session.user() == user);
-        let client = session.client().to_string();
-        if session.is_connected() && is_wanted && client > asked.after {
+        let client = session.client();
+        if session.is_connected() && is_wanted && after.is_none_or(|after| client > after) {
             drop(session);
             found.push((client, connection));
         }
     }
-    found.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    // Ids and their texts have one order.
+    found.sort_unstable_by_key(|(client, _)| *client);
     found.truncate(asked.limit as usize);
     let connections = found.into_iter().map(|(client, connection)| {
         let session = connection.session().borrow();
         let token = session.credentials().token.unwrap_or_default();
         ConnectionInfo {
-            client,
+            client: client.to_string(),
             user: session.user().to_owned(),
             transport: connection.wire().label().to_owned(),
             protocol: match connection.wire().format() {
@@ -198,17 +200,11 @@ fn connections(shard: &Shard, asked: &Connections) -> Answer {
     })
 }
 
-/// Ends the connections that revocations are about.
-fn revoke(shard: &Shard, revocations: &[Revocation]) -> Answer {
-    let now = unix_seconds();
+/// Ends the connections that revocations are about. This worker's set has them already.
+fn revoke(shard: &Shard) -> Answer {
+    let revocations = &shard.policy().revocations;
     for connection in shard.all_connections() {
-        let refusal = {
-            let session = connection.session().borrow();
-            let credentials = session.credentials();
-            revocations
-                .iter()
-                .find_map(|revocation| revocation.hits(credentials, now))
-        };
+        let refusal = revocations.refuse(connection.session().borrow().credentials());
         if let Some(refusal) = refusal {
             let command = ServerCommand::Disconnect(refusal.code().into());
             connection.notify(Event::Command(command));

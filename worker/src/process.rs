@@ -13,11 +13,11 @@ use std::time::Duration;
 use flotilla_shared::admin::Admin;
 use flotilla_shared::auth::{JwksRefresher, Verifier};
 use flotilla_shared::broker::{BrokerMetrics, Brokers};
-use flotilla_shared::lifecycle::Lifecycle;
+use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::metrics::{new_registry, watch_runtimes};
 use futures_util::future::try_join_all;
 use prometheus::Registry;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::announce::Announcement;
 use crate::api::{Api, ApiOptions, ApiService, Methods};
@@ -94,6 +94,9 @@ pub enum ServeError {
         /// Which one.
         shard: usize,
     },
+    /// What speaks with the other workers ended, which is a bug; the process should be restarted.
+    #[error("the control connection has crashed")]
+    Control,
     /// Two of the process' metrics have one name: a bug.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -249,11 +252,32 @@ impl Worker {
         let admin = self.admin.serve(self.registry, lifecycle.clone(), ready);
         beside.spawn(async { drop(admin.await) });
 
-        let result = join(shards, &lifecycle).await;
-        lifecycle.stop();
-        // It says good-bye when it sees the end.
-        let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, control).await;
-        result
+        first_end(join(shards, &lifecycle), control, &lifecycle).await
+    }
+}
+
+/// Waits for the shards to end. Without the task that speaks for this worker they must not go on: the others would take
+/// it that this worker is gone, while its clients are here.
+async fn first_end(
+    shards: impl Future<Output = Result<(), ServeError>>,
+    mut control: JoinHandle<()>,
+    lifecycle: &Lifecycle,
+) -> Result<(), ServeError> {
+    let mut shards = pin!(shards);
+    tokio::select! {
+        result = &mut shards => {
+            lifecycle.stop();
+            // It says good-bye when it sees the end.
+            let _ = tokio::time::timeout(GOOD_BYE_TIMEOUT, control).await;
+            result
+        }
+        _ = &mut control => match lifecycle.phase() {
+            Phase::Stopped => shards.await,
+            _ => {
+                lifecycle.stop();
+                Err(ServeError::Control)
+            }
+        },
     }
 }
 

@@ -120,11 +120,15 @@ fn identity(raw: &RawConfig, problems: &mut Problems) -> Identity {
     if name_problem(&raw.identity.query_parameter) {
         problems.add("identity.query_parameter", "must not be empty");
     }
-    if raw.identity.cookie_name.is_some() && raw.allowed_origins.iter().any(|entry| entry == "*") {
+    let mut forwarded = raw.forward_headers.iter();
+    let passes_cookies = forwarded.any(|name| name.eq_ignore_ascii_case("cookie"));
+    if (raw.identity.cookie_name.is_some() || passes_cookies)
+        && raw.allowed_origins.iter().any(|entry| entry == "*")
+    {
         problems.add(
             "allowed_origins",
-            "must name the origins when cookies identify clients: browsers send a user's cookies \
-             along for any page",
+            "must name the origins when cookies identify clients, here or at hooks: browsers send \
+             a user's cookies along for any page",
         );
     }
     Identity {

@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use flotilla_shared::http::{Header, RequestHead, cors_headers, origin_is_allowed};
+use flotilla_shared::http::{
+    Header, RequestHead, cors_headers, is_asked_by_script, origin_is_allowed,
+};
 use flotilla_shared::websocket::{Upgrade, upgrade};
 
 use crate::config::EdgeConfig;
@@ -52,7 +54,10 @@ impl Request {
         };
         let host = head.host().map_err(|error| refused(error.into()))?;
         let origin = head.once("Origin").map_err(|error| refused(error.into()))?;
-        if !origin_is_allowed(origin, host, &config.allowed_origins) {
+        let is_stream_by_address = upgrade.is_none() && head.method == "GET";
+        if !origin_is_allowed(origin, host, &config.allowed_origins)
+            || (is_stream_by_address && !is_asked_by_script(&head))
+        {
             return Err(refused(Refusal::Origin));
         }
         let cors = cors_headers(origin);

@@ -15,4 +15,4 @@ pub use answer::{Header, Persistence, refusal, short_answer, short_head, stream_
 pub use body::{Body, BodyError, body_length, read_body};
 pub use cors::{cors_headers, preflight};
 pub use head::{HEAD_MAX_BYTES, HeadError, RequestHead, parse_head};
-pub use origin::{origin_entry_problem, origin_is_allowed};
+pub use origin::{is_asked_by_script, origin_entry_problem, origin_is_allowed};

@@ -4,6 +4,8 @@
 //! asks; checking it is what keeps a foreign page from using them. Other clients seldom send the header, and one that
 //! lies has no cookies to steal: without an `Origin` there is nothing to check.
 
+use super::RequestHead;
+
 /// Whether the page of this `origin` may ask `host` (both as sent): no page at all, a page of the very host that is
 /// asked, or one that an entry of `allowed` names. An entry is `*`, an origin (`https://example.com`), or an origin whose host begins with
 /// `*.` and stands for every subdomain (`https://*.example.com`).
@@ -15,6 +17,12 @@ pub fn origin_is_allowed(origin: Option<&str>, host: &str, allowed: &[String]) -
         .split_once("://")
         .is_some_and(|(_, own)| own.eq_ignore_ascii_case(host));
     is_same || allowed.iter().any(|entry| matches(entry, origin))
+}
+
+/// Whether a script asks, as far as the browser says (`Sec-Fetch-Mode`, W3C Fetch Metadata), and not a link, an image or a
+/// form. Those come with the user's cookies and without an `Origin`, whatever page they are on.
+pub fn is_asked_by_script(head: &RequestHead) -> bool {
+    !matches!(head.header("Sec-Fetch-Mode"), Some("navigate" | "no-cors"))
 }
 
 /// What is wrong with an entry of a list of origins, if anything.

@@ -4,7 +4,7 @@
 //! request says who it is, in the form of that command's body.
 
 use bytes::Bytes;
-use flotilla_shared::http::{RequestHead, read_body, stream_head};
+use flotilla_shared::http::{RequestHead, is_asked_by_script, read_body, stream_head};
 use flotilla_shared::protocol::{Format, commands, types};
 use tokio::net::TcpStream;
 
@@ -15,6 +15,7 @@ use super::{Accepted, Request, caller};
 use crate::emulation::session_id;
 use crate::intake::Source;
 use crate::introduction::introduction;
+use crate::metrics::Rejected;
 use crate::session::Transport;
 use crate::shard::Shard;
 use crate::wire::Wire;
@@ -34,6 +35,11 @@ pub(super) async fn accept(
     visitor: Visitor,
 ) -> Result<Accepted, Answer> {
     admit::is_open(shard)?;
+    // The gateway has looked at that, and does not pass it on.
+    if request.head.method == "GET" && !is_asked_by_script(&request.head) {
+        let message = "a stream is for scripts, not for links and images";
+        return Err(Answer::new(Rejected::Origin, 403, message));
+    }
     let wire = wire(endpoint, &request.head);
     let caller = caller(&request.head, wire, shard);
     let first = first_words(socket, request, shard.limits().message_max_bytes).await?;

@@ -51,6 +51,15 @@ pub(super) fn options(raw: &RawConfig, problems: &mut Problems) -> Option<HookOp
     if raw.hooks.in_flight_max == 0 {
         problems.add("hooks.in_flight_max", "must not be zero");
     }
+    let passes_cookies = endpoints
+        .values()
+        .any(|endpoint: &Endpoint| endpoint.forwarded.contains(&http::header::COOKIE));
+    if passes_cookies && raw.allowed_origins.iter().any(|entry| entry == "*") {
+        problems.add(
+            "allowed_origins",
+            "must name the origins when a hook is passed cookies: browsers send a user's cookies along for any page",
+        );
+    }
     let needs_roots = endpoints.values().any(|endpoint| is_https(&endpoint.uri));
     let tls = problems.check("hooks", client_tls(needs_roots))?;
     Some(HookOptions {

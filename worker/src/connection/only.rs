@@ -1,12 +1,11 @@
 //! One connection per user, where that is wanted: whoever connects ends the connections that its user had before, on
 //! whatever worker they are.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use flotilla_shared::protocol::codes::DisconnectCode;
 
 use super::Connection;
 use crate::fleet::{Disconnect, Newcomer, Question, Target};
+use crate::revocation::unix_millis;
 
 /// Two connections that came within this time, in milliseconds, may have come on two workers whose clocks differ.
 const AT_ONCE_MS: u64 = 5_000;
@@ -53,7 +52,7 @@ impl Connection {
         is_before(
             (self.connected_at_ms.get(), &client),
             (newcomer.connected_at_ms, &newcomer.client),
-            unix_ms(),
+            unix_millis(),
         )
     }
 }
@@ -63,14 +62,6 @@ impl Connection {
 fn is_before(own: (u64, &str), newcomer: (u64, &str), now_ms: u64) -> bool {
     let has_just_come = own.0.saturating_add(AT_ONCE_MS) > now_ms;
     own.1 != newcomer.1 && (!has_just_come || own < newcomer)
-}
-
-/// Milliseconds since 1970.
-pub(super) fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 #[cfg(test)]

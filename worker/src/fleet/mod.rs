@@ -18,7 +18,6 @@ mod revoke;
 mod shards;
 
 use std::collections::HashSet;
-use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::roster::RosterMessage;
 use futures_util::future::join_all;
 use prost::Message as _;
+use rand::seq::IndexedRandom as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
@@ -37,8 +37,8 @@ pub(crate) use answer::{
 };
 pub(crate) use gather::Gathered;
 pub(crate) use request::{
-    Channels, Connections, Disconnect, Emulate, InChannel, Info, Newcomer, Position, Question,
-    Refresh, Revocations, Subscribe, Target, Unsubscribe,
+    Channels, Connections, Disconnect, Emulate, InChannel, Info, Newcomer, Question, Refresh,
+    Revocations, Subscribe, Target, Unsubscribe,
 };
 pub(crate) use revoke::keep_in_step;
 pub(crate) use shards::{Errand, Load, Shards};
@@ -259,6 +259,23 @@ impl Fleet {
             Question::Revocations(known) => Answer::Revocations(Revocations {
                 revocations: self.0.revocations.unknown_to(known.digest),
             }),
+            Question::Connections(asked) => {
+                let limit = asked.limit as usize;
+                let question = Question::Connections(asked);
+                let mut answer = self
+                    .0
+                    .shards
+                    .answer(question)
+                    .await
+                    .unwrap_or_else(|| Answer::Connections(ConnectionList::default()));
+                // Each shard has answered with its first ones.
+                if let Answer::Connections(list) = &mut answer {
+                    let connections = &mut list.connections;
+                    connections.sort_unstable_by(|one, other| one.client.cmp(&other.client));
+                    connections.truncate(limit);
+                }
+                answer
+            }
             question => {
                 let nothing = Answer::nothing_to(&question);
                 self.0.shards.answer(question).await.unwrap_or(nothing)
@@ -362,9 +379,7 @@ impl Fleet {
 
     /// A random one of the other workers.
     fn any_other(&self) -> Option<String> {
-        let others = self.0.peers.others();
-        let random = RandomState::new().hash_one(()) as usize;
-        others.get(random.checked_rem(others.len())?).cloned()
+        self.0.peers.others().choose(&mut rand::rng()).cloned()
     }
 }
 

@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use flotilla_shared::auth::Switch;
+use flotilla_shared::protocol::types::StreamPosition;
 use prost::{Message, Oneof};
 
 use crate::revocation::Revocation;
@@ -91,18 +92,9 @@ pub(crate) struct Subscribe {
     pub(crate) expire_at: u64,
     /// Publications from here on are sent first.
     #[prost(message, optional, tag = "6")]
-    pub(crate) recover_since: Option<Position>,
+    pub(crate) recover_since: Option<StreamPosition>,
     #[prost(message, required, tag = "7")]
     pub(crate) overrides: Overrides,
-}
-
-/// A place in a channel's stream, as clients write it.
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct Position {
-    #[prost(uint64, tag = "1")]
-    pub(crate) offset: u64,
-    #[prost(string, tag = "2")]
-    pub(crate) epoch: String,
 }
 
 /// Options of a namespace that are other for one subscription.

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use flotilla_shared::auth::passport::INTERNAL_HEADER_PREFIX;
 use http::header::{
-    ACCEPT, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST, HeaderMap,
-    HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT,
+    HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
 };
 
 use super::{Endpoint, Hook};
@@ -15,8 +15,10 @@ use super::{Endpoint, Hook};
 const AGENT: &str = concat!("flotilla/", env!("CARGO_PKG_VERSION"));
 
 /// What belongs to the call itself, or to the connection that carries it.
-const OURS: [HeaderName; 10] = [
+const OURS: [HeaderName; 11] = [
     ACCEPT,
+    // The answer would come compressed.
+    ACCEPT_ENCODING,
     CONNECTION,
     CONTENT_ENCODING,
     CONTENT_LENGTH,
@@ -91,10 +93,16 @@ impl Caller {
             let mut endpoints = endpoints.values();
             endpoints.any(|endpoint| endpoint.forwarded.contains(name))
         };
+        if endpoints
+            .values()
+            .all(|endpoint| endpoint.forwarded.is_empty())
+        {
+            return;
+        }
         for (name, value) in headers {
             if let Ok(name) = HeaderName::try_from(name)
-                && let Ok(mut value) = HeaderValue::try_from(value)
                 && is_passed(&name)
+                && let Ok(mut value) = HeaderValue::try_from(value)
             {
                 // Cookies and the like: not for `Debug` to show.
                 value.set_sensitive(true);

@@ -245,7 +245,7 @@ impl Revocations {
 
 impl Revocation {
     /// Whether it is about a client with these credentials. `now` in Unix seconds.
-    pub(crate) fn hits(&self, credentials: Credentials<'_>, now: u64) -> Option<Refusal> {
+    fn hits(&self, credentials: Credentials<'_>, now: u64) -> Option<Refusal> {
         if self.is_lifted || self.is_over(now) {
             return None;
         }
@@ -270,7 +270,8 @@ pub(crate) fn unix_seconds() -> u64 {
     unix_millis() / 1000
 }
 
-fn unix_millis() -> u64 {
+/// The same in milliseconds.
+pub(crate) fn unix_millis() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| {
         u64::try_from(since.as_millis()).unwrap_or(u64::MAX)

@@ -79,8 +79,10 @@ impl Session {
             actions.push(Action::Unsubscribe(subscription.channel));
         }
         self.make_room();
-        if let (true, Refused::Error(code)) = (self.transport.is_one_way, refused) {
-            return self.close(farewell(*code), actions);
+        if self.transport.is_one_way
+            && let Some(code) = farewell(refused)
+        {
+            return self.close(code, actions);
         }
         let until = now.at + self.policy.client.stale_close_delay;
         self.state = State::Refused { until };
@@ -273,10 +275,16 @@ impl Session {
     }
 }
 
-/// Why the connection of a client ends that cannot be told of an error, since it only listens.
-fn farewell(code: ErrorCode) -> DisconnectCode {
-    match code {
-        ErrorCode::TokenExpired | ErrorCode::Expired => DisconnectCode::ConnectionExpired,
-        _ => DisconnectCode::Internal,
+/// Why the connection of a client ends that cannot be told of an error, since it only listens; `None`: it is told by the
+/// end already.
+fn farewell(refused: &Refused) -> Option<DisconnectCode> {
+    match refused {
+        Refused::Error(ErrorCode::TokenExpired | ErrorCode::Expired) => {
+            Some(DisconnectCode::ConnectionExpired)
+        }
+        Refused::Error(_) => Some(DisconnectCode::Internal),
+        Refused::Told(error) if error.temporary => Some(DisconnectCode::Internal),
+        Refused::Told(_) => Some(DisconnectCode::PermissionDenied),
+        Refused::Disconnect(_) | Refused::Dismissed(_) => None,
     }
 }

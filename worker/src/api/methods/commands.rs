@@ -7,12 +7,13 @@
 use bytes::Bytes;
 use flotilla_shared::auth::ChannelGrant;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
+use flotilla_shared::protocol::types::StreamPosition;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{Methods, Outcome};
 use crate::api::Failure;
-use crate::fleet::{Disconnect, Position, Question, Refresh, Subscribe, Target, Unsubscribe};
+use crate::fleet::{Disconnect, Question, Refresh, Subscribe, Target, Unsubscribe};
 
 /// The request of `subscribe`, but for what the subscription comes with, which is a [`ChannelGrant`].
 #[derive(Debug, Deserialize)]
@@ -108,7 +109,7 @@ impl Methods {
             info: grant.info,
             data: grant.data,
             expire_at: request.expire_at,
-            recover_since: since.map(|Since { offset, epoch }| Position { offset, epoch }),
+            recover_since: since.map(|Since { offset, epoch }| StreamPosition { offset, epoch }),
             overrides: grant.overrides.into(),
         };
         self.everywhere(Question::Subscribe(question)).await

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use flotilla_shared::protocol::codes::ErrorCode;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::payload::json_or_none;
 use super::{Methods, Outcome};
@@ -211,6 +212,9 @@ impl Methods {
     ) -> Result<Outcome, Failure> {
         if !request.expression.is_empty() {
             return Err(Failure::new(ErrorCode::NotAvailable));
+        }
+        if !request.cursor.is_empty() && request.cursor.parse::<Uuid>().is_err() {
+            return Err(Failure::bad_request("cursor: not of a page before"));
         }
         let limit = match request.limit {
             0 => PAGE_MAX,
