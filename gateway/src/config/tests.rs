@@ -95,6 +95,14 @@ fn cookies_do_not_identify_the_users_of_foreign_pages() {
     };
     assert!(cookies("*").starts_with("allowed_origins: must name the origins"));
     assert_eq!(cookies("https://example.com"), "");
+    let passed_on = |origin: &str| {
+        problems(|raw| {
+            raw.forward_headers = vec!["cookie".to_owned()];
+            raw.allowed_origins = vec![origin.to_owned()];
+        })
+    };
+    assert!(passed_on("*").starts_with("allowed_origins: must name the origins"));
+    assert_eq!(passed_on("https://example.com"), "");
 }
 
 #[test]

@@ -107,6 +107,24 @@ mod tests {
     }
 
     #[test]
+    fn what_a_page_embeds_or_links_to_is_asked_by_no_script() {
+        let asked = |mode: &str| {
+            let text = format!("GET /sse HTTP/1.1\r\nHost: a\r\n{mode}\r\n");
+            let (head, _) = crate::http::parse_head(text.as_bytes()).unwrap().unwrap();
+            is_asked_by_script(&head)
+        };
+        assert!(!asked("Sec-Fetch-Mode: navigate\r\n"));
+        assert!(!asked("sec-fetch-mode: no-cors\r\n"));
+        for script in [
+            "Sec-Fetch-Mode: cors\r\n",
+            "Sec-Fetch-Mode: same-origin\r\n",
+            "",
+        ] {
+            assert!(asked(script), "{script:?}");
+        }
+    }
+
+    #[test]
     fn an_entry_that_can_never_match_is_a_mistake() {
         assert!(origin_entry_problem("example.com").is_some());
         assert!(origin_entry_problem("https://example.com/").is_some());

@@ -405,3 +405,20 @@ fn an_api_that_is_reached_has_a_key_or_says_that_it_needs_none() {
         assert_eq!(keys, ["http_api.listen"]);
     }
 }
+
+#[test]
+fn hooks_are_not_passed_the_cookies_of_foreign_pages() {
+    let told = |origin: &str| {
+        problems(|raw| {
+            let hook = &mut raw.client.proxy.connect;
+            hook.enabled = true;
+            hook.endpoint = "http://127.0.0.1:9/connect".to_owned();
+            hook.http_headers = vec!["Cookie".to_owned()];
+            raw.allowed_origins = vec![origin.to_owned()];
+        })
+    };
+    let refused = told("*");
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert_eq!(refused[0].0, "allowed_origins");
+    assert!(told("https://example.com").is_empty());
+}

@@ -235,6 +235,27 @@ fn every_answer_to_a_connect_has_its_consequence() {
 }
 
 #[test]
+fn who_only_listens_is_told_of_the_back_ends_error_by_a_code() {
+    for (temporary, consequence) in [
+        (true, "close 3004 internal server error"),
+        (false, "close 3507 permission denied"),
+    ] {
+        let transport = Transport {
+            is_one_way: true,
+            ..Transport::default()
+        };
+        let mut bench = Bench::over(transport, hooked(), None);
+        bench.connect("");
+        let error = Error {
+            code: 1000,
+            message: "not you".to_owned(),
+            temporary,
+        };
+        assert_eq!(bench.connect_is(Answer::Refused(error)), [consequence]);
+    }
+}
+
+#[test]
 fn whom_the_back_end_does_not_know_is_anonymous_where_that_is_allowed() {
     let mut bench = Bench::asking();
     Rc::get_mut(&mut bench.session.policy)
