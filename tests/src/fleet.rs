@@ -174,7 +174,7 @@ impl Fleet {
     /// When it does not come up.
     pub async fn add_worker(&mut self) -> Result<&Service> {
         let id = format!("worker-{}", self.workers.len());
-        let mut brokers = self.servers();
+        let mut brokers = self.brokers();
         if self.builder.linked {
             let link = Link::to(self.nats.address()).await?;
             brokers = vec![link.address()];
@@ -200,7 +200,7 @@ impl Fleet {
         let port = Reserved::port()?;
         settings.set("listen", port.address());
         self.ports.push(port);
-        use_nats(&mut settings, &self.servers());
+        use_nats(&mut settings, &self.brokers());
         if self.builder.listed {
             let workers = self
                 .workers
@@ -215,8 +215,15 @@ impl Fleet {
         Ok(())
     }
 
-    /// Where the servers between the workers take clients.
-    fn servers(&self) -> Vec<String> {
+    /// All servers between the workers.
+    pub fn servers(&mut self) -> Vec<&mut Nats> {
+        std::iter::once(&mut self.nats)
+            .chain(&mut self.peers)
+            .collect()
+    }
+
+    /// Where these take clients.
+    fn brokers(&self) -> Vec<String> {
         let servers = std::iter::once(&self.nats).chain(&self.peers);
         servers.map(Nats::address).collect()
     }

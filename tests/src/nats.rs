@@ -161,7 +161,7 @@ impl Nats {
             if !self.process.is_running() {
                 return Ok(Err(self.process.output()));
             }
-            let answer = reqwest::get(self.monitor("healthz")).await?;
+            let answer = self.monitor("healthz").await?;
             ensure!(
                 answer.status() == 200,
                 "/healthz answers {}",
@@ -173,13 +173,21 @@ impl Nats {
         .map_err(|output| anyhow::anyhow!("{} ended:\n{output}", self.name))
     }
 
+    /// How many clients are connected to it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn connections(&self) -> Result<u64> {
+        let answer: Value = self.monitor("varz").await?.json().await?;
+        answer["connections"].as_u64().context("its connections")
+    }
+
     /// How many streams' leader this server is, as far as it knows.
     ///
     /// # Errors
     /// When it does not answer.
     pub async fn leads(&self) -> Result<usize> {
-        let answer = reqwest::get(self.monitor("jsz?streams=true")).await?;
-        let answer: Value = answer.json().await?;
+        let answer: Value = self.monitor("jsz?streams=true").await?.json().await?;
         let accounts = answer["account_details"].as_array();
         let streams = accounts
             .into_iter()
@@ -191,8 +199,8 @@ impl Nats {
         Ok(led.count())
     }
 
-    fn monitor(&self, path: &str) -> String {
-        format!("http://{}/{path}", self.monitoring.address())
+    async fn monitor(&self, path: &str) -> reqwest::Result<reqwest::Response> {
+        reqwest::get(format!("http://{}/{path}", self.monitoring.address())).await
     }
 }
 

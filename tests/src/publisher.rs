@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
 use crate::SOON;
-use crate::audit::{Ledger, Message};
+use crate::audit::{Ledger, Message, Position};
 use crate::eventually::eventually;
 
 /// How long one try may take before the next worker is asked.
@@ -131,18 +131,18 @@ impl Publisher {
                 _ = stop.wait_for(|stop| *stop) => return Ok(()),
             }
             let message = lock(&self.ledger).write(&self.channel, self.number);
-            let offset = self.publish(message).await?;
-            lock(&self.ledger).acknowledge(&self.channel, message, offset)?;
+            let place = self.publish(message).await?;
+            lock(&self.ledger).acknowledge(&self.channel, message, place)?;
         }
     }
 
-    /// Publishes a message until it is acknowledged, and returns its offset.
-    async fn publish(&mut self, message: Message) -> Result<u64> {
+    /// Publishes a message until it is acknowledged, and returns its place in the stream.
+    async fn publish(&mut self, message: Message) -> Result<Position> {
         let end = Instant::now() + ACKNOWLEDGED_WITHIN;
         loop {
             let tried = self.attempt(message).await;
             match tried.with_context(|| format!("publishing {message} to {}", self.channel)) {
-                Ok(Ok(offset)) => return Ok(offset),
+                Ok(Ok(place)) => return Ok(place),
                 Ok(Err(error)) => bail!("{message} was refused: {error}"),
                 Err(error) if Instant::now() >= end => return Err(error),
                 Err(_) => {
@@ -154,7 +154,7 @@ impl Publisher {
     }
 
     /// Tries once. The inner error is for good.
-    async fn attempt(&self, message: Message) -> Result<Result<u64, Value>> {
+    async fn attempt(&self, message: Message) -> Result<Result<Position, Value>> {
         let worker = &self.api.workers[self.worker % self.api.workers.len()];
         let request = self.client.post(format!("http://{worker}/api/publish"));
         let body = json!({
@@ -166,7 +166,7 @@ impl Publisher {
         let response = request.timeout(TRY_MAX).send().await?;
         let answer: Answer = response.error_for_status()?.json().await?;
         match (answer.result, answer.error) {
-            (Some(published), _) => Ok(Ok(published.offset)),
+            (Some(place), _) => Ok(Ok(place)),
             (None, Some(error)) => match error["code"].as_u64() {
                 Some(code) if TEMPORARY.contains(&code) => bail!("{worker} answered {error}"),
                 _ => Ok(Err(error)),
@@ -179,13 +179,8 @@ impl Publisher {
 /// What the API answers.
 #[derive(Deserialize)]
 struct Answer {
-    result: Option<Published>,
+    result: Option<Position>,
     error: Option<Value>,
-}
-
-#[derive(Deserialize)]
-struct Published {
-    offset: u64,
 }
 
 /// A poisoned lock means that a task panicked, which its end tells.

@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::audit::{Event, Given, Record};
+use crate::audit::{Event, Position, Record};
 use crate::client::{Client, Close, Dial};
 
 /// How long opening a connection may take before the next try.
@@ -41,10 +41,14 @@ impl Subscriber {
         let record = Record::new(&format!("client-{number}"), channels);
         let record = Arc::new(Mutex::new(record));
         let (stop, stopped) = oneshot::channel();
+        let wishes = channels.iter().map(|channel| Wish {
+            channel: channel.clone(),
+            here: None,
+        });
         let life = Life {
             dial,
             number,
-            channels: channels.iter().cloned().map(Position::unknown).collect(),
+            wishes: wishes.collect(),
             record: Arc::clone(&record),
             failures: 0,
         };
@@ -75,27 +79,20 @@ impl Subscriber {
     }
 }
 
-/// Where the client is in a channel.
-struct Position {
+/// A channel that the client wants.
+struct Wish {
     channel: String,
-    /// The stream's epoch and the last offset, once it was subscribed.
-    last: Option<(String, u64)>,
+    /// Where the client is in its stream, once it was subscribed.
+    here: Option<Position>,
 }
 
-impl Position {
-    fn unknown(channel: String) -> Self {
-        Self {
-            channel,
-            last: None,
-        }
-    }
-
+impl Wish {
     fn request(&self) -> Request {
         let mut request = SubscribeRequest {
             channel: self.channel.clone(),
             ..SubscribeRequest::default()
         };
-        if let Some((epoch, offset)) = self.last.clone() {
+        if let Some(Position { epoch, offset }) = self.here.clone() {
             request.recover = true;
             (request.epoch, request.offset) = (epoch, offset);
         }
@@ -107,15 +104,16 @@ impl Position {
 struct Life {
     dial: Dial,
     number: usize,
-    channels: Vec<Position>,
+    wishes: Vec<Wish>,
     record: Arc<Mutex<Record>>,
     /// Since something last worked.
     failures: u32,
 }
 
-/// The subscriptions of a connection that have to be asked for, and when.
-struct Wanted {
-    channels: Vec<usize>,
+/// What is to be asked for in a connection, and when.
+struct Due {
+    /// Indices of wishes.
+    wishes: Vec<usize>,
     at: Instant,
 }
 
@@ -164,15 +162,15 @@ impl Life {
         mut client: Client,
         stop: &mut oneshot::Receiver<()>,
     ) -> Result<Option<Close>> {
-        let mut wanted = Wanted {
-            channels: (0..self.channels.len()).collect(),
+        let mut due = Due {
+            wishes: (0..self.wishes.len()).collect(),
             at: Instant::now(),
         };
         loop {
             let next = tokio::select! {
                 next = client.next() => next?,
-                () = sleep_until(wanted.at), if !wanted.channels.is_empty() => {
-                    let commands = self.subscribe(&mut wanted);
+                () = sleep_until(due.at), if !due.wishes.is_empty() => {
+                    let commands = self.subscribe(&mut due);
                     match client.send(&commands).await {
                         Ok(()) => continue,
                         // What came before the end is still to be read.
@@ -182,30 +180,30 @@ impl Life {
                 _ = &mut *stop => {
                     client.close().await?;
                     while let Ok(reply) = client.next().await? {
-                        self.take_in(reply, &mut wanted)?;
+                        self.take_in(reply, &mut due)?;
                     }
                     return Ok(None);
                 }
             };
             match next {
-                Ok(reply) => self.take_in(reply, &mut wanted)?,
+                Ok(reply) => self.take_in(reply, &mut due)?,
                 Err(close) => return Ok(Some(close)),
             }
         }
     }
 
-    fn subscribe(&self, wanted: &mut Wanted) -> Vec<Command> {
-        let channels = wanted.channels.drain(..);
-        let commands = channels.map(|at| {
+    fn subscribe(&self, due: &mut Due) -> Vec<Command> {
+        let wishes = due.wishes.drain(..);
+        let commands = wishes.map(|at| {
             let id = u32::try_from(at).map_or(0, |at| SUBSCRIBE_ID + at);
-            Command::new(id, self.channels[at].request())
+            Command::new(id, self.wishes[at].request())
         });
         commands.collect()
     }
 
-    fn take_in(&mut self, reply: Reply, wanted: &mut Wanted) -> Result<()> {
+    fn take_in(&mut self, reply: Reply, due: &mut Due) -> Result<()> {
         if let Some(push) = &reply.push {
-            return self.take_push(push, wanted);
+            return self.take_push(push, due);
         }
         let at = usize::try_from(reply.id.saturating_sub(SUBSCRIBE_ID))?;
         if let Some(result) = reply.subscribe {
@@ -216,28 +214,30 @@ impl Life {
         if !error.temporary {
             bail!("refused: {error:?}");
         }
-        wanted.channels.push(at);
-        wanted.at = Instant::now() + self.pause();
+        due.wishes.push(at);
+        due.at = Instant::now() + self.pause();
         Ok(())
     }
 
     fn subscribed(&mut self, at: usize, result: SubscribeResult) -> Result<()> {
-        let position = self.channels.get_mut(at).context("a subscription")?;
-        let event = match &position.last {
-            None => Event::Subscribed,
-            Some((_, offset)) if result.recovered => Event::Recovered(*offset),
-            Some((_, offset)) => Event::NotRecovered(*offset),
+        let wish = self.wishes.get_mut(at).context("a subscription")?;
+        let (epoch, offset) = (result.epoch, result.offset);
+        let there = Position { epoch, offset };
+        let event = match wish.here.take() {
+            None => Event::Subscribed(there.clone()),
+            Some(here) if result.recovered => Event::Recovered(here),
+            Some(_) => Event::Missed(there.clone()),
         };
-        let channel = position.channel.clone();
+        wish.here = Some(there);
+        let channel = wish.channel.clone();
         lock(&self.record).note(&channel, event);
-        position.last = Some((result.epoch, result.offset));
         for publication in &result.publications {
             self.given(&channel, publication)?;
         }
         Ok(())
     }
 
-    fn take_push(&mut self, push: &Push, wanted: &mut Wanted) -> Result<()> {
+    fn take_push(&mut self, push: &Push, due: &mut Due) -> Result<()> {
         if let Some(publication) = &push.publication {
             return self.given(&push.channel, publication);
         }
@@ -247,10 +247,10 @@ impl Life {
             if unsubscribe.code < 2500 {
                 bail!("{} taken for good: {unsubscribe:?}", push.channel);
             }
-            let mut channels = self.channels.iter();
-            let at = channels.position(|position| position.channel == push.channel);
-            wanted.channels.push(at.context("a channel of ours")?);
-            wanted.at = Instant::now() + self.pause();
+            let mut wishes = self.wishes.iter();
+            let at = wishes.position(|wish| wish.channel == push.channel);
+            due.wishes.push(at.context("a channel of ours")?);
+            due.at = Instant::now() + self.pause();
         }
         Ok(())
     }
@@ -258,13 +258,12 @@ impl Life {
     fn given(&mut self, channel: &str, publication: &Publication) -> Result<()> {
         let message = serde_json::from_slice(&publication.data);
         let message = message.with_context(|| format!("in {channel}: {publication:?}"))?;
-        let offset = publication.offset;
-        let mut channels = self.channels.iter_mut();
-        let position = channels.find(|position| position.channel == channel);
-        let position = position.with_context(|| format!("never asked for {channel}"))?;
-        let (_, last) = position.last.as_mut().context("before the reply")?;
-        *last = offset;
-        lock(&self.record).note(channel, Event::Given(Given { offset, message }));
+        let mut wishes = self.wishes.iter_mut();
+        let wish = wishes.find(|wish| wish.channel == channel);
+        let wish = wish.with_context(|| format!("never asked for {channel}"))?;
+        let here = wish.here.as_mut().context("given before the reply")?;
+        here.offset = publication.offset;
+        lock(&self.record).note(channel, Event::Given(publication.offset, message));
         Ok(())
     }
 }

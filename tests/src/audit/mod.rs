@@ -5,6 +5,7 @@
 //!
 //! Pure: knows neither clients nor the network.
 
+mod judge;
 mod ledger;
 mod record;
 
@@ -12,8 +13,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use ledger::{Ledger, Writer};
-pub use record::{Event, Given, Record};
+pub use judge::Losses;
+pub use ledger::Ledger;
+pub use record::{Event, Record};
 
 /// What is published, as its payload says it: the numbers of one publisher grow by one, from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -27,5 +29,20 @@ pub struct Message {
 impl fmt::Display for Message {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}#{}", self.publisher, self.number)
+    }
+}
+
+/// A place in a channel's stream, as publishers and clients are told it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Position {
+    /// Which life of the stream.
+    pub epoch: String,
+    /// Of the publication that it is just behind; 0: before the first.
+    pub offset: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} of {:?}", self.offset, self.epoch)
     }
 }

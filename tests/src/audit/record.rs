@@ -3,28 +3,19 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Message;
-
-/// One publication, and the place in the channel's stream that came with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Given {
-    /// Its offset.
-    pub offset: u64,
-    /// What it says.
-    pub message: Message,
-}
+use super::{Message, Position};
 
 /// Something that a client saw of a channel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A publication, live or recovered.
-    Given(Given),
-    /// It is subscribed, for the first time.
-    Subscribed,
-    /// It is subscribed again, and was told that it gets everything behind this offset.
-    Recovered(u64),
-    /// It is subscribed again, and was told that it has missed something behind this offset.
-    NotRecovered(u64),
+    /// A publication, live or recovered, with the offset that came with it.
+    Given(u64, Message),
+    /// It is subscribed for the first time, and gets everything behind this place.
+    Subscribed(Position),
+    /// It is subscribed again, and gets everything behind the place where it was.
+    Recovered(Position),
+    /// It is subscribed again, and was told that it has missed something: it gets everything behind this place.
+    Missed(Position),
     /// It was told that the subscription has ended.
     Unsubscribed(u32),
     /// The connection ended, with this code and this reason.
@@ -34,10 +25,10 @@ pub enum Event {
 impl fmt::Display for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Given(Given { offset, message }) => write!(formatter, "{message} at {offset}"),
-            Self::Subscribed => write!(formatter, "subscribed"),
-            Self::Recovered(offset) => write!(formatter, "recovered from {offset}"),
-            Self::NotRecovered(offset) => write!(formatter, "NOT recovered from {offset}"),
+            Self::Given(offset, message) => write!(formatter, "{message} at {offset}"),
+            Self::Subscribed(position) => write!(formatter, "subscribed at {position}"),
+            Self::Recovered(position) => write!(formatter, "recovered from {position}"),
+            Self::Missed(position) => write!(formatter, "told of a loss before {position}"),
             Self::Unsubscribed(code) => write!(formatter, "unsubscribed {code}"),
             Self::Disconnected(code, reason) => {
                 write!(formatter, "disconnected {code} {reason:?}")
@@ -89,24 +80,17 @@ impl Record {
         channels.map(|(channel, events)| (channel.as_str(), events.as_slice()))
     }
 
-    /// Whether every channel was subscribed at least once.
-    pub fn is_subscribed(&self) -> bool {
+    /// Whether something like this was seen in every channel.
+    pub fn everywhere(&self, like: impl Fn(&Event) -> bool) -> bool {
         let mut channels = self.channels.values();
-        channels.all(|events| events.contains(&Event::Subscribed))
+        channels.all(|events| events.iter().any(&like))
     }
 
     /// How many publications were given, in all channels together.
     pub fn given(&self) -> usize {
-        self.count(|event| matches!(event, Event::Given(_)))
-    }
-
-    /// How many times a channel was recovered.
-    pub fn recovered(&self) -> usize {
-        self.count(|event| matches!(event, Event::Recovered(_)))
-    }
-
-    fn count(&self, wanted: impl Fn(&Event) -> bool) -> usize {
         let events = self.channels.values().flatten();
-        events.filter(|event| wanted(event)).count()
+        events
+            .filter(|event| matches!(event, Event::Given(..)))
+            .count()
     }
 }

@@ -397,7 +397,8 @@ impl Client {
             }
         }
         if self.pings > before {
-            self.send(&[Command::default()]).await?;
+            // Where it cannot be answered any more, the connection ends, and reading tells how.
+            let _ = self.send(&[Command::default()]).await;
         }
         Ok(())
     }

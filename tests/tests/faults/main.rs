@@ -4,3 +4,4 @@
 
 mod gateway;
 mod stage;
+mod told;

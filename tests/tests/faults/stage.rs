@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use flotilla_shared::protocol::Format::{Json, Protobuf};
 use flotilla_tests::SOON;
-use flotilla_tests::audit::Record;
+use flotilla_tests::audit::{Event, Losses, Record};
 use flotilla_tests::client::Dial;
 use flotilla_tests::eventually::eventually;
 use flotilla_tests::fleet::{Builder, Fleet};
@@ -30,12 +30,12 @@ const AFTER: u64 = 4;
 
 const KEY: &str = "the key of the back end";
 
-/// A fleet whose channels keep everything that a test publishes, and which pings often.
-pub(crate) fn builder() -> Builder {
+/// A fleet whose channels keep so many publications, and which pings its clients often.
+pub(crate) fn keeping(publications: i64) -> Builder {
     let mut namespace = Table::new();
     for (key, value) in [
         ("name", Value::from("kept")),
-        ("history_size", 1000.into()),
+        ("history_size", publications.into()),
         ("history_ttl", "5m".into()),
         ("force_recovery", true.into()),
         ("allow_subscribe_for_client", true.into()),
@@ -73,7 +73,10 @@ impl Stage {
             let dial = dial(&fleet, number)?;
             subscribers.push(Subscriber::start(dial, number, &own.collect::<Vec<_>>()));
         }
-        all(&subscribers, "is subscribed", Record::is_subscribed).await?;
+        all(&subscribers, "is subscribed", |record| {
+            record.everywhere(|event| matches!(event, Event::Subscribed(_)))
+        })
+        .await?;
         let apis = fleet
             .workers
             .iter()
@@ -102,8 +105,7 @@ impl Stage {
     pub(crate) async fn come_back(&self, clients: usize) -> Result<()> {
         let what = format!("{clients} clients have come back");
         eventually(&what, SOON, async || {
-            let back =
-                |subscriber: &&Subscriber| subscriber.look(Record::recovered) >= SUBSCRIPTIONS;
+            let back = |subscriber: &&Subscriber| subscriber.look(has_come_back);
             let count = self.subscribers.iter().filter(back).count();
             ensure!(count >= clients, "only {count}");
             Ok(())
@@ -112,7 +114,7 @@ impl Stage {
     }
 
     /// The fault has passed: publishes some more, waits until every client has everything, and judges every record.
-    pub(crate) async fn judge(mut self) -> Result<()> {
+    pub(crate) async fn judge(mut self, losses: Losses) -> Result<()> {
         self.write(AFTER).await?;
         let ledger = self.publishers.stop().await?;
         let complete = all(&self.subscribers, "has everything", |record| {
@@ -125,7 +127,10 @@ impl Stage {
         }
         let given: usize = records.iter().map(Record::given).sum();
         println!("{} published, {given} given", ledger.acknowledged());
-        ledger.audit_all(&records)?;
+        let is_told = |event: &Event| matches!(event, Event::Missed(_));
+        let told = records.iter().any(|record| record.everywhere(is_told));
+        ensure!(told || losses == Losses::None, "nobody has missed anything");
+        ledger.audit(&records, losses)?;
         complete
     }
 }
@@ -141,6 +146,11 @@ fn dial(fleet: &Fleet, number: usize) -> Result<Dial> {
     } else {
         Protobuf
     }))
+}
+
+/// Whether the client was told in every channel what has become of it.
+fn has_come_back(record: &Record) -> bool {
+    record.everywhere(|event| matches!(event, Event::Recovered(_) | Event::Missed(_)))
 }
 
 /// Waits until something is true of every record, or a client gives up.
