@@ -26,7 +26,7 @@ use crate::config::Config;
 use crate::control::{Control, ControlBroker};
 use crate::emulation::Sessions;
 use crate::fleet::{Fleet, Shards, keep_in_step};
-use crate::hooks::Gates;
+use crate::hooks::{Gates, Hooks};
 use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
@@ -203,12 +203,14 @@ impl Worker {
         let control = self.control(&brokers, capacity.clone(), reached, &lifecycle);
         let (broker, fleet) = (control.broker.clone(), control.fleet.clone());
         let control = tokio::spawn(control.run(brokers.clone(), self.broker_metrics.clone()));
+        let gates = Gates::new(&self.config.hooks);
         let methods = Methods {
             broker,
             namespaces: self.config.namespaces.clone(),
             channel_max_bytes: self.config.channel_max_bytes,
             fleet: fleet.clone(),
             revocations: self.revocations.clone(),
+            hooks: Hooks::new(gates.clone(), self.metrics.hooks.clone()),
         };
         // What runs beside the shards and ends after them.
         let mut beside = JoinSet::new();
@@ -223,7 +225,7 @@ impl Worker {
             fleet: fleet.clone(),
             sessions,
             api: service.filter(|_| is_for_clients),
-            gates: Gates::new(&self.config.hooks),
+            gates,
         };
         if let Some(jwks) = self.jwks {
             beside.spawn(jwks.run());

@@ -12,6 +12,8 @@ use flotilla_tests::token::{self, seconds_from_now};
 use nix::sys::signal::Signal::SIGTERM;
 use serde_json::{Value, json};
 
+use crate::server_api::{KEY, call};
+
 /// Long enough for a test to hold an answer back.
 const TIMEOUT: &str = "20s";
 
@@ -402,5 +404,41 @@ async fn a_subscription_goes_on_for_as_long_as_the_back_end_says() -> Result<()>
     assert_eq!(asked["channel"], "asked:2");
     ada.publish("asked:2", "1").await?;
     ada.publication("asked:2").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_back_end_answers_to_clients_it_answers_to_the_server_api() -> Result<()> {
+    let back_end = BackEnd::start().await?;
+    back_end.does_at("/rpc", |asked| match asked.json()["method"].as_str() {
+        Some("sum") => r#"{"result": {"data": {"sum": 3}}}"#.to_owned(),
+        Some("go") => r#"{"disconnect": {"code": 4500, "reason": "go"}}"#.to_owned(),
+        _ => r#"{"error": {"code": 1000, "message": "no such method"}}"#.to_owned(),
+    });
+    let fleet = fleet(&back_end.url())
+        .worker("http_api.listen", "127.0.0.1:0")
+        .worker("http_api.key", KEY)
+        .start()
+        .await?;
+    let api = fleet.workers[0].addresses().api.clone().context("an API")?;
+    let call = async |request| -> Result<Value> {
+        let (_, answer) = call(&api, "rpc", &[("X-API-Key", KEY)], &request).await?;
+        Ok(serde_json::from_str(&answer)?)
+    };
+    let answer = call(json!({"method": "sum", "params": [1, 2]})).await?;
+    assert_eq!(answer, json!({"result": {"data": {"sum": 3}}}));
+    let asked = back_end.was_asked_at("/rpc", 1).await?.json();
+    let expected = json!({
+        "transport": "http_api", "protocol": "json", "encoding": "json", "method": "sum", "data": [1, 2],
+    });
+    assert_eq!(asked, expected);
+    let answer = call(json!({"method": "divide"})).await?;
+    assert_eq!(
+        answer,
+        json!({"error": {"code": 1000, "message": "no such method"}})
+    );
+    // There is nobody to disconnect.
+    let answer = call(json!({"method": "go"})).await?;
+    assert_eq!(answer["error"]["code"], 100);
     Ok(())
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use flotilla_shared::protocol::Format::{Json, Protobuf};
+use flotilla_tests::back_end::BackEnd;
 use flotilla_tests::client::{Client, Dial};
 use flotilla_tests::fleet::Fleet;
 use flotilla_tests::scrape::Scrape;
@@ -29,6 +30,7 @@ struct Stage {
     document: Value,
     back_end: reqwest::Client,
     _clients: Vec<Client>,
+    _hooks: BackEnd,
 }
 
 /// One method, as it is documented.
@@ -53,11 +55,15 @@ impl Stage {
         namespace.insert("name".to_owned(), "chat".into());
         namespace.insert("history_size".to_owned(), 10.into());
         namespace.insert("history_ttl".to_owned(), "5m".into());
+        let hooks = BackEnd::start().await?;
+        hooks.says_at("/rpc", r#"{"result": {"data": {"sum": 3}}}"#);
         let fleet = Fleet::builder()
             .gateways(0)
             .in_memory()
             .worker("http_api.listen", "127.0.0.1:0")
             .worker("http_api.key", KEY)
+            .worker("rpc.proxy.enabled", true)
+            .worker("rpc.proxy.endpoint", format!("{}/rpc", hooks.url()))
             .worker("http_api.body_size_limit", BODY_MAX as i64)
             .worker("channel.namespaces", vec![toml::Value::from(namespace)])
             .start()
@@ -75,6 +81,7 @@ impl Stage {
             document: serde_json::from_str(DOCUMENT)?,
             back_end: reqwest::Client::new(),
             _clients: clients,
+            _hooks: hooks,
         })
     }
 

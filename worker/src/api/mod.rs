@@ -66,6 +66,11 @@ impl Failure {
         }
     }
 
+    /// In the words of somebody else.
+    fn told(code: u32, message: String) -> Self {
+        Self { code, message }
+    }
+
     /// The caller's mistake, with what it is.
     fn bad_request(what: impl std::fmt::Display) -> Self {
         let code = ErrorCode::BadRequest;

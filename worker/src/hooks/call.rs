@@ -9,11 +9,11 @@ use uuid::Uuid;
 
 use super::{Caller, Endpoint, Hook};
 
-/// A question about one client.
+/// A question, in most cases about one client.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Call {
-    /// The connection's id.
-    pub(crate) client: Uuid,
+    /// The connection's id; `None`: a back end asks, by the server API.
+    pub(crate) client: Option<Uuid>,
     /// Empty: not known yet, or anonymous.
     pub(crate) user: String,
     /// What the back end, or a token, said of the connection for the server's eyes only; JSON, or empty.
@@ -71,7 +71,8 @@ pub(super) struct NotJson;
 /// The request as it is written.
 #[derive(Default, Serialize)]
 struct Body<'a> {
-    client: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<String>,
     transport: &'static str,
     protocol: &'static str,
     encoding: &'static str,
@@ -101,7 +102,7 @@ struct Body<'a> {
 pub(super) fn body(call: &Call, caller: &Caller, endpoint: &Endpoint) -> Result<Vec<u8>, NotJson> {
     let binary = endpoint.is_binary;
     let mut body = Body {
-        client: call.client.to_string(),
+        client: call.client.map(|client| client.to_string()),
         transport: caller.transport,
         protocol: caller.protocol,
         encoding: if binary { "binary" } else { "json" },
@@ -172,7 +173,7 @@ mod tests {
 
     fn asked(question: Question, is_binary: bool, includes_meta: bool) -> Result<Value, NotJson> {
         let call = Call {
-            client: Uuid::nil(),
+            client: Some(Uuid::nil()),
             user: "42".to_owned(),
             meta: Bytes::from_static(br#"{"a":1}"#),
             question,

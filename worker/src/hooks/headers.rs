@@ -1,7 +1,7 @@
 //! Which of a client's headers a back end gets to see.
 
 use std::collections::{BTreeMap, HashMap};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use flotilla_shared::auth::passport::INTERNAL_HEADER_PREFIX;
 use http::header::{
@@ -44,12 +44,12 @@ pub(crate) fn header_problem(name: &HeaderName) -> Option<&'static str> {
 /// The transport's side of whoever a call is about.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
-    /// How the client is connected: `websocket`.
+    /// How the client is connected: `websocket`; or `http_api`.
     pub(super) transport: &'static str,
     /// `json` or `protobuf`.
     pub(super) protocol: &'static str,
     /// Those headers that some hook is passed. Shared, since each call has a copy; none in most cases.
-    headers: Option<Rc<HeaderMap>>,
+    headers: Option<Arc<HeaderMap>>,
 }
 
 impl Caller {
@@ -67,6 +67,15 @@ impl Caller {
         };
         caller.keep(headers, endpoints);
         caller
+    }
+
+    /// A back end that asks another by the server API.
+    pub(crate) fn back_end() -> Self {
+        Self {
+            transport: "http_api",
+            protocol: "json",
+            headers: None,
+        }
     }
 
     /// Takes headers from the connect command of a client that cannot set real ones. A real one stays: what the edge let
@@ -108,7 +117,7 @@ impl Caller {
                 value.set_sensitive(true);
                 let headers = self.headers.get_or_insert_default();
                 // Fails only at 32,768 headers, of which a message has no room for.
-                let _ = Rc::make_mut(headers).try_append(name, value);
+                let _ = Arc::make_mut(headers).try_append(name, value);
             }
         }
     }

@@ -101,7 +101,7 @@ impl Asker {
 
 fn call(question: Question) -> Call {
     Call {
-        client: Uuid::nil(),
+        client: Some(Uuid::nil()),
         user: "42".to_owned(),
         meta: Bytes::new(),
         question,

@@ -9,6 +9,7 @@ mod payload;
 mod publish;
 mod queries;
 mod revocations;
+mod rpc;
 
 use std::collections::BTreeMap;
 
@@ -23,9 +24,11 @@ use serde_json::value::RawValue;
 use super::{Answer, Failure};
 use crate::control::ControlBroker;
 use crate::fleet::Fleet;
+use crate::hooks::Hooks;
 use crate::namespace::{NamespaceOptions, Namespaces};
 use crate::revocation::Revocations;
 use history::History;
+use payload::Payload;
 use publish::Published;
 use queries::{ChannelList, ConnectionPage, Nodes, Presence, PresenceStats, Told};
 
@@ -33,7 +36,7 @@ use queries::{ChannelList, ConnectionPage, Nodes, Presence, PresenceStats, Told}
 const MANY_MAX: usize = 1000;
 
 /// Methods that are answered. Also the labels of the metrics.
-pub(crate) const METHODS: [&str; 18] = [
+pub(crate) const METHODS: [&str; 19] = [
     "publish",
     "broadcast",
     "history",
@@ -51,11 +54,9 @@ pub(crate) const METHODS: [&str; 18] = [
     "unblock_user",
     "revoke_token",
     "invalidate_user_tokens",
+    "rpc",
     "batch",
 ];
-
-/// A method of this API that other servers have and this one does not: 108 instead of "no such method".
-const UNAVAILABLE: &str = "rpc";
 
 /// Does what back ends ask for.
 pub(crate) struct Methods {
@@ -64,6 +65,7 @@ pub(crate) struct Methods {
     pub(crate) channel_max_bytes: usize,
     pub(crate) fleet: Fleet,
     pub(crate) revocations: Revocations,
+    pub(crate) hooks: Hooks,
 }
 
 /// The request of `batch`: each command is an object with one method and its request.
@@ -90,6 +92,7 @@ pub(super) enum Outcome {
     Channels(Told<ChannelList>),
     Connections(Told<ConnectionPage>),
     Info(Told<Nodes>),
+    Rpc(Payload),
     /// There is nothing to tell.
     Done {},
     Batch {
@@ -171,7 +174,7 @@ impl Methods {
             "unblock_user" => self.unblock_user(parse(request)?).await,
             "revoke_token" => self.revoke_token(parse(request)?).await,
             "invalidate_user_tokens" => self.invalidate_user_tokens(parse(request)?).await,
-            UNAVAILABLE => Err(Failure::new(ErrorCode::NotAvailable)),
+            "rpc" => self.rpc(parse(request)?).await,
             _ => Err(Failure::new(ErrorCode::MethodNotFound)),
         }
     }

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 /// A payload as `data` if it is JSON, else as `b64data`.
 #[derive(Debug, Serialize)]
-pub(super) struct Payload {
+pub(in crate::api) struct Payload {
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<Box<RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]

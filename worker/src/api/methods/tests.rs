@@ -8,6 +8,7 @@ use flotilla_shared::broker::{
     BrokerConnection, BrokerEvent, BrokerEvents, BrokerMetrics, Brokers, MemoryBus,
 };
 use flotilla_shared::broker::{Retention, Topic};
+use flotilla_shared::outbound::client_tls;
 use flotilla_shared::protocol::types::{Publication, Push};
 use prometheus::Registry;
 use prost::Message as _;
@@ -16,6 +17,7 @@ use super::super::Body;
 use super::*;
 use crate::emulation::Sessions;
 use crate::fleet::Shards;
+use crate::hooks::{Gates, HookOptions};
 use crate::metrics::Metrics;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
@@ -51,6 +53,14 @@ impl Bench {
         let revocations = Revocations::default();
         let shards = Shards::new(0);
         let metrics = Metrics::register(&Registry::new()).unwrap();
+        // There are none: what they answer is seen end to end.
+        let hooks = HookOptions {
+            endpoints: HashMap::new(),
+            in_flight_max: 1,
+            waiting_max: 0,
+            refresh_unanswered_max: Duration::ZERO,
+            tls: client_tls(false).unwrap(),
+        };
         let fleet = Fleet::new(
             "a".to_owned(),
             broker.clone(),
@@ -69,6 +79,7 @@ impl Bench {
             channel_max_bytes: 32,
             fleet,
             revocations,
+            hooks: Hooks::new(Gates::new(&hooks), metrics.hooks),
         };
         Self { methods, events }
     }

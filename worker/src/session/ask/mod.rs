@@ -91,7 +91,7 @@ pub(crate) enum Answered {
 impl Session {
     fn ask(&self, about: About, question: Question, actions: &mut Actions) {
         let call = Call {
-            client: self.client,
+            client: Some(self.client),
             user: self.user.to_string(),
             meta: self.meta.clone(),
             question,
