@@ -30,7 +30,8 @@ impl FromStr for Epoch {
     }
 }
 
-/// A place in a channel's stream: just behind the publication with this offset; offset 0 is before the first.
+/// A place in a channel's stream: just behind the publication with this offset, or behind a removal of the history,
+/// which takes an offset, too; offset 0 is before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamPosition {
     /// Of the publication, from 1.
@@ -39,12 +40,12 @@ pub struct StreamPosition {
     pub epoch: Epoch,
 }
 
-/// Where a live message stands in its stream.
+/// Where a live message, or a removal of the history, stands in its stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     /// Its own place.
     pub position: StreamPosition,
-    /// The offset of the publication before it in this stream; 0: it is the first.
+    /// The offset of what is before it in this stream; 0: nothing that is kept.
     pub previous: u64,
 }
 
@@ -116,8 +117,8 @@ pub struct HistoryPage {
     pub publications: Vec<StoredPublication>,
     /// The stream's end at that time. A stream that nobody has appended to has an end, too: offset 0.
     pub end: StreamPosition,
-    /// Whether the publications are all that lie between `since` and the end: nothing in between had been dropped
-    /// before, and nothing is left out by the limit. Only for a query with `since` that is not `reverse`.
+    /// Whether the publications are all that lie between `since` and the end: nothing in between had been dropped or
+    /// removed before, and nothing is left out by the limit. Only for a query with `since` that is not `reverse`.
     pub is_complete: bool,
 }
 

@@ -113,11 +113,20 @@ pub trait Broker: Send + Sync + 'static {
         query: HistoryQuery,
     ) -> Result<HistoryPage, BrokerError>;
 
-    /// Forgets the publications of the channel's stream; its numbering and its epoch go on. Whoever subscribes to the
-    /// channel is told with [`BrokerEvent::HistoryRemoved`], so that nobody goes on handing out copies.
+    /// Where these channels' streams end, in the order asked for. What was appended before is seen. Takes few requests
+    /// for many channels.
     ///
     /// # Errors
     /// As [`Broker::history`].
+    async fn ends(&self, channels: &[Channel]) -> Result<Vec<StreamPosition>, BrokerError>;
+
+    /// Forgets the publications of the channel's stream; its numbering and its epoch go on. The removal takes a place in
+    /// the stream, just as an append does, and whoever subscribes to the channel is told with
+    /// [`BrokerEvent::HistoryRemoved`], so that nobody goes on handing out copies. Where there is nothing to remove,
+    /// nothing happens.
+    ///
+    /// # Errors
+    /// As [`Broker::history`]; removing again is always safe.
     async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError>;
 
     /// Whether messages flow at this moment: connected, and every topic subscribed.
@@ -155,13 +164,12 @@ pub enum BrokerEvent {
         /// Where it stands in the stream.
         stamp: Stamp,
     },
-    /// The history of the channel that was subscribed with `token` was removed. It may come before the last messages
-    /// that it speaks of.
+    /// The history of the channel that was subscribed with `token` was removed. Comes in the order of the stream.
     HistoryRemoved {
         /// The caller's number for the subscription.
         token: u64,
-        /// The publications up to this one, itself included, cannot be read any more.
-        until: StreamPosition,
+        /// Where the removal stands in the stream: the publications before it cannot be read any more.
+        stamp: Stamp,
     },
     /// The connection is lost: messages are missed from now on. It is being restored.
     Disconnected,

@@ -91,6 +91,7 @@ promises_of_streams! {
     a_limit_is_kept
     a_plain_publication_is_in_no_stream
     a_position_beyond_the_end_proves_nothing
+    a_removal_hides_no_loss
     a_removed_history_is_told
     a_removed_history_keeps_its_numbering
     a_repeated_key_gives_the_first_place
@@ -102,6 +103,7 @@ promises_of_streams! {
     everyone_sees_the_offsets_in_order
     history_is_read_in_reverse
     streams_of_odd_channel_names_are_kept_apart
+    the_ends_of_many_channels_are_told
     untouched_channels_have_an_end
     what_was_appended_is_read
     what_was_dropped_is_missed

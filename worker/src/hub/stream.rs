@@ -54,18 +54,31 @@ impl<M> Stream<M> {
     /// Moves on to a message, unless it is a repeated one.
     pub(super) fn follow(&mut self, stamp: Stamp, payload: &[u8], now: Instant) -> Continuity {
         let here = self.position;
-        if stamp.position.epoch != here.epoch || stamp.previous > here.offset {
-            self.restart(stamp, payload, now);
-            return Continuity::Broken;
-        }
-        if stamp.position.offset <= here.offset {
-            return Continuity::Repeated;
+        let continuity = self.continuity(stamp);
+        match continuity {
+            Continuity::Next => {}
+            Continuity::Repeated => return continuity,
+            Continuity::Broken => {
+                self.restart(stamp, payload, now);
+                return continuity;
+            }
         }
         // Not the stamp's own idea of what came before: that is 0 if everything has aged out.
         let offset = stamp.position.offset;
         self.ring.push(here.offset, offset, payload, now);
         self.position = stamp.position;
         Continuity::Next
+    }
+
+    fn continuity(&self, stamp: Stamp) -> Continuity {
+        let here = self.position;
+        if stamp.position.epoch != here.epoch || stamp.previous > here.offset {
+            Continuity::Broken
+        } else if stamp.position.offset <= here.offset {
+            Continuity::Repeated
+        } else {
+            Continuity::Next
+        }
     }
 
     fn restart(&mut self, stamp: Stamp, payload: &[u8], now: Instant) {
@@ -87,14 +100,16 @@ impl<M> Stream<M> {
         self.position = position;
     }
 
-    /// The channel's history up to `until` was removed.
-    pub(super) fn removed(&mut self, until: StreamPosition) {
-        if until.epoch == self.position.epoch {
-            self.ring.remove_until(until.offset);
-        } else {
-            // Which of the two lives is the older one is not known here.
-            self.ring.clear();
+    /// Moves on to a removal of the channel's history, unless it is a repeated one.
+    pub(super) fn removed(&mut self, stamp: Stamp) -> Continuity {
+        let continuity = self.continuity(stamp);
+        match continuity {
+            Continuity::Next => self.position = stamp.position,
+            Continuity::Repeated => {}
+            Continuity::Broken => self.move_to(stamp.position),
         }
+        self.ring.remove_until(stamp.position.offset);
+        continuity
     }
 
     /// Learns where the stream ended when the broker had confirmed the subscription, before anyone follows it.

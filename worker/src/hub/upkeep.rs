@@ -2,10 +2,11 @@
 
 use std::time::Instant;
 
-use flotilla_shared::broker::StreamPosition;
+use flotilla_shared::broker::Stamp;
 
 use super::recovery::Waiting;
 use super::slot::State;
+use super::stream::{Continuity, Stream};
 use super::{Fanout, Hub, LINGER, Member, Settled, slot_of};
 
 impl<M: Member> Hub<M> {
@@ -42,10 +43,26 @@ impl<M: Member> Hub<M> {
     }
 
     /// The history of this subscription's channel was removed. Like [`Hub::receive`], a part of a tick.
-    pub(crate) fn history_removed(&mut self, token: u64, until: StreamPosition) {
-        let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
-        if let Some(stream) = slot.and_then(|slot| slot.stream.as_mut()) {
-            stream.removed(until);
+    pub(crate) fn history_removed(&mut self, token: u64, stamp: Stamp) {
+        let Some((index, slot)) = slot_of(&mut self.slots, token) else {
+            return;
+        };
+        match (&slot.state, &mut slot.stream) {
+            // Nobody has followed it yet.
+            (State::Opening { .. }, stream) => {
+                let rings = &self.ring_bytes;
+                let stream =
+                    stream.get_or_insert_with(|| Box::new(Stream::at(stamp.position, rings)));
+                stream.removed(stamp);
+            }
+            (_, Some(stream)) => match stream.removed(stamp) {
+                // Someone may have waited for it.
+                Continuity::Next => slot.touch(index, &mut self.dirty),
+                Continuity::Repeated => {}
+                Continuity::Broken => self.lose_continuity(token),
+            },
+            // To this worker's mind the channel has no history.
+            (_, None) => {}
         }
     }
 

@@ -220,8 +220,8 @@ impl Shard {
                         .dropped(Dropped::BrokerOverflow, dropped.max(1));
                     continue;
                 }
-                BrokerEvent::HistoryRemoved { token, until } => {
-                    hub.history_removed(token, until);
+                BrokerEvent::HistoryRemoved { token, stamp } => {
+                    hub.history_removed(token, stamp);
                     continue;
                 }
                 BrokerEvent::Disconnected => {

@@ -5,7 +5,7 @@
 use super::peer::{RETENTION, channel, odd_names, plain};
 use super::{Outcome, Peer, Violation, demand};
 use crate::broker::{
-    BrokerEvent, Brokers, Epoch, HistoryPage, HistoryQuery, StreamPosition, Topic,
+    BrokerEvent, Brokers, Epoch, HistoryPage, HistoryQuery, Stamp, StreamPosition, Topic,
 };
 use crate::channel::Channel;
 
@@ -192,8 +192,8 @@ pub async fn a_stream_is_read_page_by_page(brokers: &Brokers) -> Outcome {
     Ok(())
 }
 
-/// Removing a history drops the publications and nothing else: the numbering goes on in the same epoch, and whoever
-/// has seen all of them has missed nothing.
+/// Removing a history drops the publications and nothing else: the numbering goes on in the same epoch behind the place
+/// that the removal takes, and whoever has seen all of them has missed nothing. Where nothing is left, nothing happens.
 ///
 /// # Errors
 /// If the promise is broken.
@@ -203,57 +203,139 @@ pub async fn a_removed_history_keeps_its_numbering(brokers: &Brokers) -> Outcome
     let offsets = fill(&peer, &removed, 3).await?;
     let kept_offsets = fill(&peer, &kept, 3).await?;
     let before = peer.read(&removed, ALL).await?.end;
-    peer.broker.remove_history(&removed).await?;
-    let page = peer.read(&removed, ALL).await?;
-    check(&page, &[])?;
-    demand(page.end == before, || format!("{page:?} after {before:?}"))?;
+    let mut removal = before;
+    for _ in 0..2 {
+        peer.broker.remove_history(&removed).await?;
+        let page = peer.read(&removed, ALL).await?;
+        check(&page, &[])?;
+        let goes_on = page.end.epoch == before.epoch && page.end.offset > before.offset;
+        demand(goes_on && [before, page.end].contains(&removal), || {
+            format!("{page:?} after {removal:?}")
+        })?;
+        removal = page.end;
+    }
     check(&peer.read(&kept, ALL).await?, &kept_offsets)?;
-    demand_complete(&peer, &removed, before.offset, true).await?;
-    demand_complete(&peer, &removed, offsets[1], false).await?;
+    for (since, complete) in [
+        (removal.offset, true),
+        (before.offset, true),
+        (offsets[1], false),
+    ] {
+        demand_complete(&peer, &removed, since, complete).await?;
+    }
 
     let topic = Topic::Channel(removed.clone());
     peer.broker.subscribe(&topic, 1).await?;
     let next = fill(&peer, &removed, 1).await?;
     let stamp = peer.expect_stamped(1, "0").await?;
-    let in_order = stamp.position.epoch == before.epoch && stamp.previous == before.offset;
-    demand(in_order && next[0] > before.offset, || {
-        format!("{stamp:?} after {before:?}")
+    let in_order = stamp.position.epoch == before.epoch && stamp.previous == removal.offset;
+    demand(in_order && next[0] > removal.offset, || {
+        format!("{stamp:?} after {removal:?}")
     })?;
     check(&peer.read(&removed, ALL).await?, &next)?;
-    demand_complete(&peer, &removed, before.offset, true).await?;
-    demand_complete(&peer, &removed, offsets[1], false).await?;
+    for (since, complete) in [
+        (removal.offset, true),
+        (before.offset, true),
+        (offsets[1], false),
+    ] {
+        demand_complete(&peer, &removed, since, complete).await?;
+    }
     demand_complete(&peer, &removed, 0, false).await
 }
 
-/// Whoever subscribes to a channel hears that its history was removed, and up to where.
+/// Whoever has seen all that was removed can go on from there for as long as what follows is kept.
+///
+/// # Errors
+/// If the promise is broken.
+pub async fn a_removal_hides_no_loss(brokers: &Brokers) -> Outcome {
+    let peer = Peer::connect(brokers).await?;
+    let channel = channel("removed")?;
+    let seen = fill(&peer, &channel, 2).await?[1];
+    peer.broker.remove_history(&channel).await?;
+    let mut offsets = Vec::new();
+    for appended in 1..=RETENTION.size as usize + 2 {
+        offsets.extend(fill(&peer, &channel, 1).await?);
+        let kept = appended.min(RETENTION.size as usize);
+        let page = peer.read_since(&channel, seen).await?;
+        check(&page, &offsets[offsets.len() - kept..])?;
+        demand(page.is_complete == (kept == appended), || {
+            format!("{appended} appended behind the removal: {page:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// Whoever subscribes to a channel hears that its history was removed, in the order of the stream: behind what was
+/// removed, before what comes next. Where nothing was there to remove, there is nothing to hear.
 ///
 /// # Errors
 /// If the promise is broken.
 pub async fn a_removed_history_is_told(brokers: &Brokers) -> Outcome {
     let mut listener = Peer::connect(brokers).await?;
     let remover = Peer::connect(brokers).await?;
-    let (removed, kept) = (channel("removed")?, channel("kept")?);
-    for (token, channel) in [(1, &removed), (2, &kept)] {
-        let topic = Topic::Channel(channel.clone());
-        listener.broker.subscribe(&topic, token).await?;
+    let channel = channel("removed")?;
+    let topic = Topic::Channel(channel.clone());
+    listener.broker.subscribe(&topic, 1).await?;
+    remover.broker.remove_history(&channel).await?;
+    let mut previous = 0;
+    for _ in 0..2 {
+        fill(&remover, &channel, 2).await?;
+        for payload in ["0", "1"] {
+            let stamp = listener.expect_stamped(1, payload).await?;
+            demand(stamp.previous == previous, || {
+                format!("{stamp:?} after {previous}")
+            })?;
+            previous = stamp.position.offset;
+        }
+        for _ in 0..2 {
+            remover.broker.remove_history(&channel).await?;
+        }
+        let position = remover.read(&channel, ALL).await?.end;
+        let stamp = Stamp { position, previous };
+        let told = listener.next().await?;
+        demand(
+            told == BrokerEvent::HistoryRemoved { token: 1, stamp },
+            || format!("{told:?} instead of {stamp:?}"),
+        )?;
+        previous = position.offset;
     }
-    fill(&remover, &removed, 2).await?;
-    let until = remover.read(&removed, ALL).await?.end;
-    remover.broker.remove_history(&removed).await?;
-    fill(&remover, &kept, 1).await?;
-    // Three messages and the removal; there is no order between it and them.
-    let mut told = Vec::new();
-    for _ in 0..4 {
-        let event = listener.next().await?;
-        if !matches!(event, BrokerEvent::StreamMessage { .. }) {
-            told.push(event);
+    fill(&remover, &channel, 1).await?;
+    listener.expect_stamped(1, "0").await?;
+    listener.expect_no_more()
+}
+
+/// The ends of many channels are told at once, in the order asked for: those of histories that were removed and of
+/// channels that nobody has appended to as well.
+///
+/// # Errors
+/// If the promise is broken.
+pub async fn the_ends_of_many_channels_are_told(brokers: &Brokers) -> Outcome {
+    let publisher = Peer::connect(brokers).await?;
+    let reader = Peer::connect(brokers).await?;
+    let names: Vec<String> = (0..300).map(|number| format!("end:{number}")).collect();
+    let names = names.into_iter().chain(odd_names());
+    let channels: Vec<Channel> = names.map(|name| channel(&name)).collect::<Result<_, _>>()?;
+    for round in 0..3 {
+        for (index, channel) in channels.iter().enumerate() {
+            if index % 4 == 1 {
+                fill(&publisher, channel, 1).await?;
+            }
+            if index % 8 == 5 && round == 1 {
+                publisher.broker.remove_history(channel).await?;
+            }
+        }
+        let ends = reader.broker.ends(&channels).await?;
+        demand(ends.len() == channels.len(), || {
+            format!("{} ends of {} channels", ends.len(), channels.len())
+        })?;
+        for (channel, end) in channels.iter().zip(ends) {
+            let expected = publisher.read(channel, HistoryQuery::default()).await?.end;
+            demand(end == expected, || {
+                format!("{channel:?} ends at {end:?} instead of {expected:?}")
+            })?;
         }
     }
-    let expected = [BrokerEvent::HistoryRemoved { token: 1, until }];
-    demand(told == expected, || {
-        format!("{told:?} instead of {expected:?}")
-    })?;
-    listener.expect_no_more()
+    let none = reader.broker.ends(&[]).await?;
+    demand(none.is_empty(), || format!("{none:?}"))
 }
 
 /// What was dropped between a position and the end is missed, also when what came after it is all there.

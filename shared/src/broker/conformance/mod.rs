@@ -25,10 +25,11 @@ pub use ends::{
 };
 pub use history::{
     a_fresh_broker_is_another_epoch, a_limit_is_kept, a_position_beyond_the_end_proves_nothing,
-    a_removed_history_is_told, a_removed_history_keeps_its_numbering,
+    a_removal_hides_no_loss, a_removed_history_is_told, a_removed_history_keeps_its_numbering,
     a_stream_is_read_page_by_page, a_stream_keeps_its_last_publications,
     history_is_read_in_reverse, streams_of_odd_channel_names_are_kept_apart,
-    untouched_channels_have_an_end, what_was_appended_is_read, what_was_dropped_is_missed,
+    the_ends_of_many_channels_are_told, untouched_channels_have_an_end, what_was_appended_is_read,
+    what_was_dropped_is_missed,
 };
 pub use peer::Peer;
 pub use streams::{

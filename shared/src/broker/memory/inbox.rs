@@ -9,8 +9,7 @@ use tokio::sync::Notify;
 
 use super::lock;
 use crate::broker::{
-    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BrokerError, BrokerEvent, BrokerMetrics, Stamp,
-    StreamPosition, Topic,
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BrokerError, BrokerEvent, BrokerMetrics, Stamp, Topic,
 };
 
 /// What a queued message costs beyond its payload: empty payloads must fill a queue, too.
@@ -55,7 +54,7 @@ struct Queued {
 pub(super) enum News {
     Message(Bytes),
     StreamMessage(Bytes, Stamp),
-    HistoryRemoved(StreamPosition),
+    HistoryRemoved(Stamp),
 }
 
 impl News {
@@ -199,7 +198,7 @@ impl From<Queued> for BrokerEvent {
                 payload,
                 stamp,
             },
-            News::HistoryRemoved(until) => Self::HistoryRemoved { token, until },
+            News::HistoryRemoved(stamp) => Self::HistoryRemoved { token, stamp },
         }
     }
 }

@@ -22,7 +22,7 @@ use self::streams::{Stored, Streams};
 use super::metrics::ConnectionGauge;
 use super::{
     Append, Appended, Broker, BrokerConnection, BrokerError, BrokerEvent, BrokerEvents,
-    BrokerMetrics, HistoryPage, HistoryQuery, Retention, Stamp, Topic,
+    BrokerMetrics, HistoryPage, HistoryQuery, Retention, Stamp, StreamPosition, Topic,
 };
 use crate::channel::Channel;
 
@@ -169,9 +169,9 @@ impl Bus {
     /// Keeps the streams locked as an append does: who hears of it has heard of all that was removed.
     fn remove_history(&self, channel: &Channel) {
         let mut streams = lock(&self.streams);
-        if let Some(end) = streams.clear(channel) {
+        if let Some(stamp) = streams.clear(channel, Instant::now()) {
             let topic = Topic::Channel(channel.clone());
-            self.deliver(&topic, &News::HistoryRemoved(end));
+            self.deliver(&topic, &News::HistoryRemoved(stamp));
         }
     }
 }
@@ -252,6 +252,13 @@ impl Broker for MemoryBroker {
         let page = lock(&self.bus.streams).read(channel, retention, query, Instant::now());
         self.metrics.read(&page);
         Ok(page)
+    }
+
+    async fn ends(&self, channels: &[Channel]) -> Result<Vec<StreamPosition>, BrokerError> {
+        self.check_open()?;
+        let (mut streams, now) = (lock(&self.bus.streams), Instant::now());
+        let ends = channels.iter().map(|channel| streams.end(channel, now));
+        Ok(ends.collect())
     }
 
     async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {

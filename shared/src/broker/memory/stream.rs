@@ -1,7 +1,8 @@
 //! One channel's stream: its publications, its numbering, and what else it remembers.
 //!
 //! Time is an argument. Offsets are dense, and what is dropped is dropped from the old end, so the publications that
-//! are kept are always the last ones: how many there are says whether anything behind an offset is missing.
+//! are kept are always the last ones: how many there are says whether anything behind an offset is missing. A removal of
+//! the history takes an offset without a publication, and leaves nothing before it.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tokio::time::Instant;
 
 use super::keys::Keys;
 use crate::broker::{
-    Append, Appended, Epoch, HistoryPage, HistoryQuery, Retention, StoredPublication,
+    Append, Appended, Epoch, HistoryPage, HistoryQuery, Retention, Stamp, StoredPublication,
     StreamPosition,
 };
 
@@ -29,10 +30,12 @@ const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
 pub(super) struct Stream {
     epoch: Epoch,
     retention: Retention,
-    /// The offset of the last publication that was ever appended.
+    /// The offset of the last publication that was ever appended, or of the removal behind it.
     last: u64,
     last_came: Instant,
-    /// Those with the offsets up to `last`.
+    /// The offset of the last removal; 0: none.
+    removal: u64,
+    /// Those with the offsets up to `last`, none of them before `removal`.
     publications: VecDeque<Publication>,
     payload_bytes: usize,
     keys: Keys,
@@ -69,6 +72,7 @@ impl Stream {
             retention,
             last: 0,
             last_came: now,
+            removal: 0,
             publications: VecDeque::new(),
             payload_bytes: 0,
             keys: Keys::default(),
@@ -125,7 +129,9 @@ impl Stream {
         } else {
             found.take(query.limit).map(stored).collect()
         };
-        let nothing_dropped = |since| !query.reverse && (before..=self.last).contains(&since);
+        // Whoever has seen all that a removal removed has missed nothing.
+        let first = before - u64::from(before > 0 && before == self.removal);
+        let nothing_dropped = |since| !query.reverse && (first..=self.last).contains(&since);
         HistoryPage {
             publications,
             end: self.end(),
@@ -133,10 +139,19 @@ impl Stream {
         }
     }
 
-    /// Forgets the publications.
-    pub(super) fn clear(&mut self) {
+    /// Forgets the publications, and says where that stands; `None` if none has come since the last time.
+    pub(super) fn clear(&mut self, now: Instant) -> Option<Stamp> {
+        if self.last == self.removal {
+            return None;
+        }
         self.publications = VecDeque::new();
         self.payload_bytes = 0;
+        let previous = self.last;
+        self.last += 1;
+        self.last_came = now;
+        self.removal = self.last;
+        let position = self.end();
+        Some(Stamp { position, previous })
     }
 
     /// From now on, keeps what `retention` says.

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use super::stream::{Part, Stream};
 use crate::broker::{
-    Append, Appended, Epoch, HistoryPage, HistoryQuery, Retention, StreamPosition,
+    Append, Appended, Epoch, HistoryPage, HistoryQuery, Retention, Stamp, StreamPosition,
 };
 use crate::channel::Channel;
 
@@ -105,13 +105,22 @@ impl Streams {
         page
     }
 
-    /// Forgets the publications of a channel's stream, and says up to where; `None` if there is no stream.
-    pub(super) fn clear(&mut self, channel: &Channel) -> Option<StreamPosition> {
-        let mut stream = self.take(channel)?;
-        stream.clear();
+    /// Where a channel's stream ends.
+    pub(super) fn end(&mut self, channel: &Channel, now: Instant) -> StreamPosition {
+        let Some(stream) = self.take_current(channel, None, now) else {
+            return self.start(channel);
+        };
         let end = stream.end();
         self.put(channel, stream);
-        Some(end)
+        end
+    }
+
+    /// Forgets the publications of a channel's stream, and says where that stands in it; `None` if there are none.
+    pub(super) fn clear(&mut self, channel: &Channel, now: Instant) -> Option<Stamp> {
+        let mut stream = self.take_current(channel, None, now)?;
+        let stamp = stream.clear(now);
+        self.put(channel, stream);
+        stamp
     }
 
     /// Where the stream of a channel that has none begins.

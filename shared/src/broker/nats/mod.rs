@@ -34,7 +34,7 @@ use self::link::Link;
 use self::subject::Subjects;
 use super::{
     Append, Appended, Broker, BrokerConnection, BrokerError, BrokerEvent, BrokerEvents,
-    BrokerMetrics, HistoryPage, HistoryQuery, Retention, Topic,
+    BrokerMetrics, HistoryPage, HistoryQuery, Retention, StreamPosition, Topic,
 };
 use crate::channel::Channel;
 
@@ -299,6 +299,10 @@ impl Broker for NatsBroker {
         _: Retention,
         _: HistoryQuery,
     ) -> Result<HistoryPage, BrokerError> {
+        Err(BrokerError::no_history())
+    }
+
+    async fn ends(&self, _: &[Channel]) -> Result<Vec<StreamPosition>, BrokerError> {
         Err(BrokerError::no_history())
     }
 

@@ -111,6 +111,14 @@ fn position(epoch: u64, offset: u64) -> StreamPosition {
 }
 
 /// A channel that keeps 1000 publications for a minute, and whose stream ends there.
+/// In the first life.
+fn stamp(previous: u64, offset: u64) -> Stamp {
+    Stamp {
+        position: position(1, offset),
+        previous,
+    }
+}
+
 fn history(epoch: u64, offset: u64) -> History {
     History {
         end: position(epoch, offset),

@@ -5,7 +5,7 @@
 //! the stream, and it tells what it lost. Its answers take their time: a question is asked, read and answered in steps
 //! between which anything can happen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use flotilla_shared::broker::{HistoryPage, HistoryQuery, StoredPublication};
 use proptest::collection::vec;
@@ -80,7 +80,7 @@ fn step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Debug)]
 enum Event {
     Message(u64, Stamp),
-    Removed(u64, StreamPosition),
+    Removed(u64, Stamp),
     Overflow(u64),
     Disconnected,
     Reconnected,
@@ -98,6 +98,8 @@ struct Broker {
     epoch: u64,
     /// The offsets of each life.
     lives: BTreeMap<u64, Vec<u64>>,
+    /// Which of them are removals of the history.
+    removals: HashSet<StreamPosition>,
     /// How many of this life's publications can be read.
     kept: usize,
     subscriptions: Vec<u64>,
@@ -120,22 +122,35 @@ impl Broker {
         position(self.epoch, self.life().last().copied().unwrap_or(0))
     }
 
-    fn publish(&mut self, stride: u64) {
+    fn take_place(&mut self, stride: u64) -> Stamp {
         let previous = self.end().offset;
         let offset = previous + stride;
         self.lives.entry(self.epoch).or_default().push(offset);
-        self.kept = (self.kept + 1).min(SIZE);
-        let stamp = Stamp {
+        Stamp {
             position: position(self.epoch, offset),
             previous,
-        };
+        }
+    }
+
+    fn publish(&mut self, stride: u64) {
+        let stamp = self.take_place(stride);
+        self.kept = (self.kept + 1).min(SIZE);
         self.send(|token| Event::Message(token, stamp));
     }
 
     fn remove_history(&mut self) {
-        self.kept = 0;
-        let end = self.end();
-        self.send(|token| Event::Removed(token, end));
+        if self.kept > 0 {
+            self.kept = 0;
+            let stamp = self.take_place(1);
+            self.removals.insert(stamp.position);
+            self.send(|token| Event::Removed(token, stamp));
+        }
+    }
+
+    /// The publications of a life.
+    fn publications(&self, epoch: Epoch) -> impl Iterator<Item = u64> {
+        let life = self.lives.get(&epoch.0).into_iter().flatten().copied();
+        life.filter(move |offset| !self.removals.contains(&position(epoch.0, *offset)))
     }
 
     fn send(&mut self, event: impl Fn(u64) -> Event) {
@@ -153,7 +168,11 @@ impl Broker {
                 position: position(self.epoch, life[at]),
                 previous: if at == 0 { 0 } else { life[at - 1] },
             };
-            self.send(|token| Event::Message(token, stamp));
+            if self.removals.contains(&stamp.position) {
+                self.send(|token| Event::Removed(token, stamp));
+            } else {
+                self.send(|token| Event::Message(token, stamp));
+            }
         }
     }
 
@@ -200,7 +219,13 @@ impl Broker {
         self.questions[at].1.get_or_insert_with(|| {
             let life = self.lives.get(&self.epoch).map_or(&[][..], Vec::as_slice);
             let end = position(self.epoch, life.last().copied().unwrap_or(0));
-            let (gone, kept) = life.split_at(life.len() - self.kept);
+            let (mut gone, kept) = life.split_at(life.len() - self.kept);
+            // Whoever has seen all that a removal removed has missed nothing.
+            if let Some((last, before)) = gone.split_last()
+                && self.removals.contains(&position(self.epoch, *last))
+            {
+                gone = before;
+            }
             let since = query.since.unwrap_or(0);
             let found = kept.iter().filter(|offset| **offset > since);
             let page = HistoryPage {
@@ -262,6 +287,7 @@ impl Model {
             broker: Broker {
                 epoch: 1,
                 lives: BTreeMap::new(),
+                removals: HashSet::new(),
                 kept: 0,
                 subscriptions: Vec::new(),
                 on_the_way: VecDeque::new(),
@@ -381,8 +407,7 @@ impl Model {
             (Some(Recovery::Recovered(publications)), Some(recover)) => {
                 assert_eq!(recover.epoch, Some(position.epoch));
                 let given = publications.iter().map(|publication| publication.offset);
-                let life = self.broker.lives.get(&position.epoch.0);
-                let missed = life.into_iter().flatten().copied();
+                let missed = self.broker.publications(position.epoch);
                 let missed =
                     missed.filter(|offset| (recover.offset + 1..=position.offset).contains(offset));
                 assert!(given.eq(missed), "{joined:?} from {}", recover.offset);
@@ -415,9 +440,10 @@ impl Model {
                     let now = self.bench.now;
                     hub.receive(token, payload, Some(stamp), &mut scratch, &mut fanout, now);
                 }
-                Event::Removed(token, until) => {
-                    hub.history_removed(token, until);
-                    self.removed.insert(until.epoch, until.offset);
+                Event::Removed(token, stamp) => {
+                    hub.history_removed(token, stamp);
+                    let StreamPosition { offset, epoch } = stamp.position;
+                    self.removed.insert(epoch, offset);
                 }
                 Event::Overflow(token) => hub.overflowed(token),
                 Event::Disconnected => hub.disconnected(),
@@ -492,10 +518,10 @@ impl Model {
             let publications = person.listener.publications();
             for publication in &publications[person.pushed..] {
                 assert_eq!(person.state, Presence::In, "{publication:?}");
-                let life = &self.broker.lives[&person.position.epoch.0];
-                let next = life.iter().find(|offset| **offset > person.position.offset);
+                let mut life = self.broker.publications(person.position.epoch);
+                let next = life.find(|offset| *offset > person.position.offset);
                 assert_eq!(
-                    Some(&publication.offset),
+                    Some(publication.offset),
                     next,
                     "behind {:?}",
                     person.position
@@ -536,7 +562,11 @@ impl Model {
         for person in &self.people {
             assert_ne!(person.state, Presence::Waiting);
             // The stream's new life shows with its first publication.
-            let has_all = person.position == end || end.offset == 0;
+            let is_behind = person.position.epoch != end.epoch || {
+                let last = self.broker.publications(end.epoch).last();
+                last.is_some_and(|last| last > person.position.offset)
+            };
+            let has_all = !is_behind || end.offset == 0;
             assert!(
                 person.state == Presence::Out || has_all,
                 "{:?} of {end:?}",

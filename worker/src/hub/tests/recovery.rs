@@ -539,29 +539,43 @@ fn nobody_is_given_what_has_expired_or_was_removed() {
     bench.fetch(&bob, recover(5));
     bench.hub.leave(&channel("news"), &bob, bench.now);
 
-    bench.hub.history_removed(token, position(1, 7));
+    bench.hub.history_removed(token, stamp(7, 8));
     for recover in [recover(6), cache(5)] {
         let fetch = bench.fetch(&bob, recover);
         let removed = HistoryPage {
             is_complete: false,
-            ..page(&[], 7)
+            ..page(&[], 8)
         };
         let joined = bench.fetched(fetch, removed);
         assert_eq!(offsets(&joined), None);
         bench.hub.leave(&channel("news"), &bob, bench.now);
     }
+    let fetch = bench.fetch(&bob, recover(7));
+    let joined = bench.fetched(fetch, page(&[], 8));
+    assert_eq!(offsets(&joined).unwrap(), [0; 0]);
+    bench.hub.leave(&channel("news"), &bob, bench.now);
+    bench.stream(token, &[(8, 9)]);
+    assert_eq!(delivered(&ann), [6, 7, 9], "a removal breaks nothing");
+    let joined = bench.joined_at_once(&bob, recover(8));
+    assert_eq!(offsets(&joined).unwrap(), [9]);
+}
+
+#[test]
+fn a_removal_behind_a_gap_shows_the_gap() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.hub.history_removed(token, stamp(6, 7));
     bench.stream(token, &[(7, 8)]);
-    let joined = bench.joined_at_once(&bob, recover(7));
-    assert_eq!(offsets(&joined).unwrap(), [8]);
+    assert_eq!(bench.settled().1.len(), 1);
+    assert_eq!(delivered(&ann), [0; 0]);
 }
 
 #[test]
 fn who_cannot_hear_of_a_removal_gives_nothing_out_of_memory() {
-    let deafen: [fn(&mut Hub<Listener>, u64); 3] = [
+    let deafen: [fn(&mut Hub<Listener>, u64); 2] = [
         |hub, token| hub.overflowed(token),
         |hub, _| hub.disconnected(),
-        // It speaks of another life of the stream.
-        |hub, token| hub.history_removed(token, position(2, 1)),
     ];
     for deafen in deafen {
         let mut bench = Bench::new();

@@ -317,11 +317,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 /// What one stream has to do, written down plainly: it remembers everything, and works out what can be seen of it.
 #[derive(Default)]
 struct Model {
-    /// Every publication since the numbering began.
-    all: Vec<(Instant, bytes::Bytes)>,
+    /// Every publication, and every removal, since the numbering began.
+    all: Vec<(Instant, Option<bytes::Bytes>)>,
     keys: Vec<(String, Instant, u64)>,
     version: Option<(u64, String)>,
-    cleared: usize,
     /// Whether the numbering has begun, and in which epoch: what the store said first has to stay.
     epoch: Option<Epoch>,
     /// The epochs before.
@@ -348,14 +347,32 @@ impl Model {
         self.all.len() as u64
     }
 
+    /// The offset of the last removal.
+    fn removal(&self) -> usize {
+        let removal = self.all.iter().rposition(|(_, payload)| payload.is_none());
+        removal.map_or(0, |at| at + 1)
+    }
+
     /// The offset before the oldest that can be seen.
     fn before(&self, now: Instant) -> usize {
-        let expired = |(came, _): &&(Instant, bytes::Bytes)| now >= *came + RETENTION.ttl;
-        let expired = self.all.iter().filter(expired).count();
+        let expired = |(came, _): &&(Instant, _)| now >= *came + RETENTION.ttl;
+        let published = self.all.iter().skip(self.removal());
+        let expired = published.take_while(expired).count();
         let size = RETENTION.size as usize;
-        expired
-            .max(self.cleared)
-            .max(self.all.len().saturating_sub(size))
+        (self.removal() + expired).max(self.all.len().saturating_sub(size))
+    }
+
+    fn clear(&mut self, now: Instant, stamp: Option<Stamp>) {
+        self.at(now);
+        let previous = self.end();
+        if self.removal() as u64 == previous {
+            assert_eq!(stamp, None);
+            return;
+        }
+        self.all.push((now, None));
+        let stamp = stamp.unwrap();
+        assert_eq!(stamp.previous, previous);
+        self.check_end(stamp.position, previous + 1);
     }
 
     /// The epoch is the one that was seen before, or one that never was.
@@ -384,7 +401,7 @@ impl Model {
             }
             (None, false) => {
                 assert!(matches!(appended, Appended::Published(_)), "{appended:?}");
-                self.all.push((now, append.payload.clone()));
+                self.all.push((now, Some(append.payload.clone())));
                 if !append.idempotency_key.is_empty() {
                     self.keys
                         .push((append.idempotency_key.clone(), now, self.end()));
@@ -409,8 +426,7 @@ impl Model {
                 Some(since) if query.reverse => offset < since,
                 Some(since) => offset > since,
             };
-            if in_question {
-                let payload = payload.clone();
+            if let (true, Some(payload)) = (in_question, payload.clone()) {
                 wanted.push(StoredPublication { offset, payload });
             }
         }
@@ -421,7 +437,8 @@ impl Model {
         assert_eq!(page.publications, wanted);
         let complete = match query.since {
             Some(since) if !query.reverse && since <= self.end() => {
-                wanted.len() as u64 == self.end() - since
+                let behind = self.all.iter().skip(since as usize);
+                wanted.len() == behind.filter(|(_, payload)| payload.is_some()).count()
             }
             _ => false,
         };
@@ -445,9 +462,8 @@ proptest! {
                     models[index].read(query, bench.now, &page);
                 }
                 Step::Clear(index) => {
-                    bench.streams.clear(&channel(CHANNELS[index]));
-                    let model = &mut models[index];
-                    model.cleared = model.all.len();
+                    let stamp = bench.streams.clear(&channel(CHANNELS[index]), bench.now);
+                    models[index].clear(bench.now, stamp);
                 }
                 Step::Wait(time) => bench.now += time,
             }
@@ -461,14 +477,14 @@ proptest! {
         bytes_max in 0..4000_usize,
     ) {
         let mut bench = Bench::new(bytes_max);
-        // All that was ever published, by the epoch and the channel.
-        let mut all: HashMap<(usize, Epoch), Vec<bytes::Bytes>> = HashMap::new();
+        // All that was ever published, and all removals, by the epoch and the channel.
+        let mut all: HashMap<(usize, Epoch), Vec<Option<bytes::Bytes>>> = HashMap::new();
         for step in steps {
             match step {
                 Step::Append(index, append) => {
                     if let Appended::Published(position) = bench.append(CHANNELS[index], &append) {
                         let published = all.entry((index, position.epoch)).or_default();
-                        published.push(append.payload);
+                        published.push(Some(append.payload));
                         prop_assert_eq!(position.offset, published.len() as u64);
                     }
                 }
@@ -478,16 +494,21 @@ proptest! {
                     prop_assert_eq!(page.end.offset, published.len() as u64);
                     for stored in &page.publications {
                         let offset = usize::try_from(stored.offset).unwrap();
-                        prop_assert_eq!(&stored.payload, &published[offset - 1]);
+                        prop_assert_eq!(Some(&stored.payload), published[offset - 1].as_ref());
                     }
                     if page.is_complete {
-                        let since = query.since.unwrap();
-                        let found = page.publications.len() as u64;
-                        prop_assert_eq!(found, page.end.offset - since);
+                        let since = usize::try_from(query.since.unwrap()).unwrap();
+                        let missed = published.iter().skip(since).flatten();
+                        prop_assert_eq!(page.publications.len(), missed.count());
                     }
                 }
                 Step::Clear(index) => {
-                    bench.streams.clear(&channel(CHANNELS[index]));
+                    let stamp = bench.streams.clear(&channel(CHANNELS[index]), bench.now);
+                    if let Some(Stamp { position, .. }) = stamp {
+                        let published = all.entry((index, position.epoch)).or_default();
+                        published.push(None);
+                        prop_assert_eq!(position.offset, published.len() as u64);
+                    }
                 }
                 Step::Wait(time) => bench.now += time,
             }
