@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use flotilla_shared::admin::Admin;
 use flotilla_shared::auth::JwksRefresher;
-use flotilla_shared::broker::{BrokerMetrics, Brokers};
+use flotilla_shared::broker::{BrokerError, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::metrics::{new_registry, watch_runtimes};
 use pingora::listeners::tls::TlsSettings;
@@ -54,6 +54,9 @@ pub enum ServeError {
     /// should be restarted.
     #[error("a part of the gateway has crashed")]
     Crashed(#[from] JoinError),
+    /// The broker refuses this gateway: its login, certificate or permissions are not right.
+    #[error("the gateway cannot hear the roster")]
+    Broker(#[source] BrokerError),
 }
 
 /// A gateway that has its ports and is not serving yet.
@@ -184,7 +187,8 @@ impl Gateway {
         let mut parts = JoinSet::new();
         let admin = self.admin.serve(self.registry, lifecycle.clone(), ready);
         parts.spawn(async { drop(admin.await) });
-        parts.spawn(membership.run(roster));
+        let mut routes = JoinSet::new();
+        routes.spawn(membership.run(roster));
         if let Some(jwks) = self.jwks {
             parts.spawn(jwks.run());
         }
@@ -204,6 +208,7 @@ impl Gateway {
         let result = tokio::select! {
             () = drain(&edge, plan, &lifecycle) => Ok(()),
             crash = crash(&mut parts) => Err(crash.into()),
+            Some(ended) = routes.join_next() => Err(ended.map_or_else(Into::into, ServeError::Broker)),
         };
         shutdown.send_replace(true);
         lifecycle.stop();

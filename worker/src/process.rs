@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use flotilla_shared::admin::Admin;
 use flotilla_shared::auth::{JwksRefresher, Verifier};
-use flotilla_shared::broker::{BrokerMetrics, Brokers};
+use flotilla_shared::broker::{BrokerError, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::metrics::{new_registry, watch_runtimes};
 use futures_util::future::try_join_all;
@@ -97,6 +97,9 @@ pub enum ServeError {
     /// What speaks with the other workers ended, which is a bug; the process should be restarted.
     #[error("the control connection has crashed")]
     Control,
+    /// The broker refuses this worker: its login, certificate or permissions are not right.
+    #[error("the worker cannot join the fleet")]
+    Broker(#[source] BrokerError),
     /// Two of the process' metrics have one name: a bug.
     #[error("metrics cannot be registered")]
     Metrics(#[from] prometheus::Error),
@@ -363,10 +366,10 @@ fn start(
 /// Waits for every shard to serve, and then for every shard to end, or for one to crash.
 async fn join(shards: Vec<ShardThread>, lifecycle: &Lifecycle) -> Result<(), ServeError> {
     let (starts, ends): (Vec<_>, Vec<_>) = shards.into_iter().map(ShardThread::split).unzip();
-    let ends = ends
-        .into_iter()
-        .enumerate()
-        .map(|(shard, end)| async move { end.await.map_err(|_| ServeError::Crashed { shard }) });
+    let ends = ends.into_iter().enumerate().map(|(shard, end)| async move {
+        let ended = end.await.map_err(|_| ServeError::Crashed { shard })?;
+        ended.map_err(ServeError::Broker)
+    });
     let mut ended = pin!(try_join_all(ends));
     tokio::select! {
         ended = &mut ended => return ended.map(drop),

@@ -9,7 +9,9 @@ use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use flotilla_shared::broker::{Broker, BrokerConnection, BrokerEvents, BrokerMetrics, Brokers};
+use flotilla_shared::broker::{
+    Broker, BrokerConnection, BrokerError, BrokerEvents, BrokerMetrics, Brokers,
+};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::tcp;
 use tokio::net::TcpListener;
@@ -62,7 +64,7 @@ pub(crate) struct ShardContext {
 pub(crate) struct ShardThread {
     runtime: Handle,
     started: oneshot::Receiver<()>,
-    ended: oneshot::Receiver<()>,
+    ended: oneshot::Receiver<Result<(), BrokerError>>,
 }
 
 impl ShardThread {
@@ -86,9 +88,11 @@ impl ShardThread {
             .spawn(move || {
                 let served =
                     LocalSet::new().block_on(&runtime, context.run(index, listener, start));
-                if served.is_ok() {
-                    // Nobody listens any more if the process is being torn down.
-                    let _ = end.send(());
+                // Nobody listens any more if the process is being torn down.
+                match served {
+                    Ok(()) => drop(end.send(Ok(()))),
+                    Err(Failure::Broker(error)) => drop(end.send(Err(error))),
+                    Err(Failure::Crashed) => {}
                 }
             })?;
         Ok(Self {
@@ -103,14 +107,25 @@ impl ShardThread {
         self.runtime.clone()
     }
 
-    /// Resolves when the shard serves, and when it has ended. Each is an error if the shard has crashed before.
-    pub(crate) fn split(self) -> (oneshot::Receiver<()>, oneshot::Receiver<()>) {
+    /// Resolves when the shard serves, and when it has ended. Each is an error if the shard has crashed before; it may
+    /// also have ended because the broker does not want it.
+    pub(crate) fn split(
+        self,
+    ) -> (
+        oneshot::Receiver<()>,
+        oneshot::Receiver<Result<(), BrokerError>>,
+    ) {
         (self.started, self.ended)
     }
 }
 
-/// A shard has lost a part that it cannot do without: its clients are better off elsewhere.
-struct Crashed;
+/// Why a shard ended before its time.
+enum Failure {
+    /// It has lost a part that it cannot do without: its clients are better off elsewhere.
+    Crashed,
+    /// The broker refuses it, and would again.
+    Broker(BrokerError),
+}
 
 impl ShardContext {
     async fn run(
@@ -118,18 +133,18 @@ impl ShardContext {
         index: usize,
         listener: StdListener,
         started: oneshot::Sender<()>,
-    ) -> Result<(), Crashed> {
+    ) -> Result<(), Failure> {
         let connection = tokio::select! {
-            connection = self.connect(index) => connection,
+            connection = self.connect(index) => connection.map_err(Failure::Broker)?,
             () = self.lifecycle.wait_for(Phase::Draining) => return Ok(()),
         };
-        let slot = self.connected.get(index).ok_or(Crashed)?;
+        let slot = self.connected.get(index).ok_or(Failure::Crashed)?;
         slot.get_or_init(|| connection.broker.clone());
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
                 tracing::error!(%error, "the listener cannot be used");
-                return Err(Crashed);
+                return Err(Failure::Crashed);
             }
         };
         let plan = self.config.drain;
@@ -162,13 +177,16 @@ impl ShardContext {
         served
     }
 
-    /// Connects to the broker, for as long as it takes.
-    async fn connect(&self, index: usize) -> BrokerConnection {
+    /// Connects to the broker, for as long as it takes. A broker that refuses this worker does so because of its
+    /// configuration: whoever supervises the process has to know.
+    async fn connect(&self, index: usize) -> Result<BrokerConnection, BrokerError> {
         let name = format!("{}-{index}", self.config.id);
         loop {
             match self.brokers.connect(&name, &self.broker_metrics).await {
-                Ok(connection) => return connection,
-                Err(error) => tracing::warn!(%error, "no broker yet; trying again"),
+                Err(error) if error.is_temporary() => {
+                    tracing::warn!(%error, "no broker yet; trying again")
+                }
+                decided => return decided,
             }
             tokio::time::sleep(BROKER_RETRY_INTERVAL).await;
         }
@@ -183,18 +201,18 @@ async fn serve(
     events: Box<dyn BrokerEvents>,
     errands: mpsc::Receiver<Errand>,
     plan: DrainPlan,
-) -> Result<(), Crashed> {
+) -> Result<(), Failure> {
     let pump = tokio::task::spawn_local(shard.clone().pump(events));
     let clock = tokio::task::spawn_local(shard.clone().keep_time());
     let clerk = tokio::task::spawn_local(operations::serve(shard.clone(), errands));
     let announcements = tokio::task::spawn_local(shard.announcements());
     tokio::select! {
-        () = accept_all(shard, listener) => Err(Crashed),
+        () = accept_all(shard, listener) => Err(Failure::Crashed),
         () = drain(shard, plan) => Ok(()),
-        _ = pump => Err(Crashed),
-        _ = clock => Err(Crashed),
-        _ = clerk => Err(Crashed),
-        _ = announcements => Err(Crashed),
+        _ = pump => Err(Failure::Crashed),
+        _ = clock => Err(Failure::Crashed),
+        _ = clerk => Err(Failure::Crashed),
+        _ = announcements => Err(Failure::Crashed),
     }
 }
 

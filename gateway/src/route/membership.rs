@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use flotilla_shared::broker::{BrokerMetrics, Brokers};
+use flotilla_shared::broker::{BrokerError, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::roster::WorkerEntry;
 use futures_util::future::join_all;
@@ -52,14 +52,19 @@ impl Membership {
         }
     }
 
-    /// Keeps the pool up to date for ever. Dropping the future ends everything it has started.
-    pub(crate) async fn run(mut self, roster: Option<(Brokers, BrokerMetrics)>) {
+    /// Keeps the pool up to date until the broker refuses to let the roster be heard. Dropping the future ends
+    /// everything it has started.
+    pub(crate) async fn run(mut self, roster: Option<(Brokers, BrokerMetrics)>) -> BrokerError {
         let (announced, mut entries) = watch::channel(Vec::new());
         let (targets, watched) = watch::channel(BTreeSet::new());
         let (publish, mut unhealthy) = watch::channel(BTreeSet::new());
         // Their other ends are here: whichever of them ends first, the others do too.
         let mut tasks = JoinSet::new();
-        tasks.spawn(self.config.health_check.run(watched, publish));
+        let checks = self.config.health_check.run(watched, publish);
+        tasks.spawn(async {
+            checks.await;
+            Ok(())
+        });
         // Kept so that waiting for the roster is waiting for ever where there is none.
         let _announced = match roster {
             Some((brokers, metrics)) => {
@@ -86,6 +91,7 @@ impl Membership {
             tokio::select! {
                 _ = entries.changed() => {}
                 _ = unhealthy.changed() => {}
+                Some(Ok(Err(error))) = tasks.join_next() => return error,
                 () = sleep(RESOLVE_INTERVAL) => {}
             }
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use flotilla_shared::broker::{
-    Broker, BrokerConnection, BrokerEvent, BrokerMetrics, Brokers, Topic,
+    Broker, BrokerConnection, BrokerError, BrokerEvent, BrokerMetrics, Brokers, Topic,
 };
 use flotilla_shared::roster::{LEASE, Roster, RosterMessage, WorkerEntry};
 use tokio::sync::watch;
@@ -24,21 +24,27 @@ const TOKEN: u64 = 0;
 /// A broker can also hang without a word. So leases do not run by the clock, but from what was heard
 /// of a worker to what was heard last of anyone; and who asks hears at least the own question, if
 /// anything is delivered at all.
+///
+/// # Errors
+/// When the broker refuses this gateway from the start, which is because of its configuration.
 pub(super) async fn listen(
     brokers: Brokers,
     metrics: BrokerMetrics,
     workers: watch::Sender<Vec<WorkerEntry>>,
-) {
+) -> Result<(), BrokerError> {
     let mut roster = Roster::new(LEASE);
     let mut is_complaining = false;
+    let mut was_connected = false;
     while !workers.is_closed() {
         let reason = match subscribe(&brokers, &metrics).await {
             Ok(connection) => {
                 is_complaining = false;
+                was_connected = true;
                 roster.renew_all(Instant::now());
                 follow(connection, &mut roster, &workers).await;
                 "the connection was closed".to_owned()
             }
+            Err(error) if !was_connected && !error.is_temporary() => return Err(error),
             Err(error) => error.to_string(),
         };
         if !workers.is_closed() && !is_complaining {
@@ -50,12 +56,13 @@ pub(super) async fn listen(
             () = workers.closed() => {}
         }
     }
+    Ok(())
 }
 
 async fn subscribe(
     brokers: &Brokers,
     metrics: &BrokerMetrics,
-) -> Result<BrokerConnection, Box<dyn std::error::Error + Send + Sync>> {
+) -> Result<BrokerConnection, BrokerError> {
     let connection = brokers.connect("flotilla-gateway", metrics).await?;
     connection.broker.subscribe(&Topic::Roster, TOKEN).await?;
     query(&*connection.broker).await;

@@ -38,8 +38,8 @@ pub use history::{
 };
 pub use memory::{MemoryBus, MemoryLimits};
 pub use metrics::BrokerMetrics;
-pub use nats::{NatsConfig, is_subject_prefix};
-pub use options::{BrokerKind, BrokerOptions, MemoryOptions, NatsOptions};
+pub use nats::{NatsConfig, NatsLogin, NatsSecret, NatsTls, is_subject_prefix};
+pub use options::{BrokerKind, BrokerOptions, MemoryOptions, NatsOptions, NatsTlsOptions};
 
 /// A batch stops growing at this number of events, so that one wake-up's work stays short.
 pub const BATCH_EVENTS_MAX: usize = 1024;

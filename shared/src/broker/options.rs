@@ -2,12 +2,16 @@
 //!
 //! Owns the options and what makes sense of them. Gateway and worker have them under the same key, `broker`.
 
+mod secure;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{Brokers, MemoryBus, MemoryLimits, NatsConfig, is_subject_prefix};
 use crate::config::{Problems, duration};
+use crate::secret::Secret;
 
 /// Which pub/sub system joins the fleet.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +25,7 @@ pub enum BrokerKind {
 }
 
 /// See the module's documentation.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BrokerOptions {
     /// Which pub/sub system joins the fleet: `nats` or `memory`.
@@ -50,12 +54,36 @@ impl Default for MemoryOptions {
 }
 
 /// Options named `broker.nats.*`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// At most one kind of login is given: a user with a password, a token, an nkey, credentials, or one in an address. Files
+/// are read again for every connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsOptions {
-    /// Addresses of one cluster: `nats://host:port` or `tls://host:port`, with `user:password@` if need be. Any one
-    /// that answers will do; the others are learnt.
+    /// Addresses of one cluster: `nats://host:port` or `tls://host:port`, with `user:password@` or `token@` if need be.
+    /// Any one that answers will do; the others are learnt.
     pub servers: Vec<String>,
+    /// The name of the user to log in as.
+    pub user: Option<String>,
+    /// The user's password.
+    pub password: Option<Secret>,
+    /// A file that holds it, instead.
+    pub password_file: Option<PathBuf>,
+    /// The token to log in with.
+    pub token: Option<Secret>,
+    /// A file that holds it, instead.
+    pub token_file: Option<PathBuf>,
+    /// The seed (`SU...`) of the user's nkey to log in with.
+    pub nkey_seed: Option<Secret>,
+    /// A file that holds it, instead.
+    pub nkey_seed_file: Option<PathBuf>,
+    /// The content of the credentials file to log in with: a user's JWT and seed, as `nsc` writes them.
+    pub credentials: Option<Secret>,
+    /// The credentials file, instead.
+    pub credentials_file: Option<PathBuf>,
+    /// Options of connections with TLS. Setting any of them has the same effect as `tls://` in an address: no server is
+    /// told anything without TLS. A server that wants TLS gets it in any case.
+    pub tls: NatsTlsOptions,
     /// Stands before every subject. Fleets with different prefixes do not see each other.
     pub subject_prefix: String,
     /// How long one attempt to connect may take.
@@ -67,6 +95,19 @@ pub struct NatsOptions {
     /// A connection that is silent for this long is probed; after two unanswered probes it counts as lost.
     #[serde(with = "duration")]
     pub ping_interval: Duration,
+}
+
+/// Options named `broker.nats.tls.*`. A server's certificate has to name the host by which it was reached; those of a
+/// cluster also each address that the servers tell of each other (`client_advertise`).
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsTlsOptions {
+    /// Certificates, in PEM, of whoever vouches for the servers; without it, whom the system trusts.
+    pub ca_file: Option<PathBuf>,
+    /// Our own certificate chain, in PEM, for servers that ask for one.
+    pub certificate_file: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub key_file: Option<PathBuf>,
 }
 
 impl Default for NatsOptions {
@@ -81,6 +122,16 @@ impl Default for NatsOptions {
         } = NatsConfig::default();
         Self {
             servers,
+            user: None,
+            password: None,
+            password_file: None,
+            token: None,
+            token_file: None,
+            nkey_seed: None,
+            nkey_seed_file: None,
+            credentials: None,
+            credentials_file: None,
+            tls: NatsTlsOptions::default(),
             subject_prefix,
             connect_timeout,
             request_timeout,
@@ -134,6 +185,8 @@ impl NatsOptions {
         }
         NatsConfig {
             servers: self.servers.clone(),
+            login: self.login(key, problems).into(),
+            tls: self.tls.files(&format!("{key}.tls"), problems).into(),
             subject_prefix: self.subject_prefix.clone(),
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,

@@ -2,6 +2,7 @@
 
 mod nats_server;
 mod outage;
+mod secure;
 
 use std::time::Duration;
 

@@ -41,7 +41,7 @@ impl NatsServer {
     /// Starts a server with `configuration`, in the server's own format.
     pub(crate) async fn start_with(configuration: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let file = folder.path().join("nats.conf");
+        let file = configuration_file(&folder);
         std::fs::write(&file, configuration)?;
         let arguments = vec!["-c".to_owned(), file.display().to_string()];
         let binary = find_binary()?;
@@ -54,6 +54,12 @@ impl NatsServer {
             process,
             url,
         })
+    }
+
+    /// Writes another configuration, for the next start.
+    pub(crate) fn configure(&self, configuration: &str) -> Result<()> {
+        std::fs::write(configuration_file(&self.folder), configuration)?;
+        Ok(())
     }
 
     /// Kills the server without giving it a chance to say good-bye.
@@ -115,6 +121,10 @@ impl NatsServer {
     pub(crate) fn brokers(&self) -> Brokers {
         Brokers::Nats(self.config())
     }
+}
+
+fn configuration_file(folder: &TempDir) -> PathBuf {
+    folder.path().join("nats.conf")
 }
 
 fn spawn(binary: &Path, folder: &Path, arguments: &[String], port: &str) -> Result<Child> {

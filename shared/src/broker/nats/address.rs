@@ -1,45 +1,47 @@
 //! Server addresses as configured, and the login that they may carry.
 //!
-//! async-nats parses a login in an address but does not use it. Addresses are never shown in errors or logs, since
-//! what is wrong with one may be its password.
+//! async-nats parses a login in an address but does not use it; its logs show addresses, so it gets them without.
+//! Addresses are never shown in errors or logs, since what is wrong with one may be its password.
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use async_nats::ServerAddr;
 
-use crate::broker::BrokerError;
+use super::login::{NatsLogin, NatsSecret};
+use crate::secret::Secret;
 
 /// The addresses of one cluster.
 pub(super) struct Servers {
+    /// Without the login that was in them.
     pub(super) addresses: Vec<ServerAddr>,
     /// The first one found: all servers of a cluster know the same users.
-    pub(super) login: Option<Login>,
+    pub(super) login: Option<NatsLogin>,
 }
 
-/// How to introduce ourselves.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Login {
-    /// `nats://user:password@host`
-    Password { user: String, password: String },
-    /// `nats://token@host`
-    Token(String),
-}
+/// An address that is none. It is named by its place alone, counted from 1.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("address number {0} is malformed")]
+pub(crate) struct MalformedAddress(usize);
 
 impl Servers {
-    pub(super) fn parse(servers: &[String]) -> Result<Self, BrokerError> {
-        let parse = |(index, server): (usize, &String)| {
-            server.parse().ok().filter(is_supported).ok_or_else(|| {
-                let place = index + 1;
-                BrokerError::Refused(format!("NATS server address number {place} is malformed"))
-            })
-        };
-        let addresses: Vec<ServerAddr> = servers
-            .iter()
-            .enumerate()
-            .map(parse)
-            .collect::<Result<_, _>>()?;
-        let login = addresses.iter().find_map(login);
-        Ok(Self { addresses, login })
+    pub(super) fn parse(servers: &[String]) -> Result<Self, MalformedAddress> {
+        let mut addresses = Vec::with_capacity(servers.len());
+        let mut found = None;
+        for (place, server) in (1..).zip(servers) {
+            let address: Option<ServerAddr> = server.parse().ok().filter(is_supported);
+            let address = address.ok_or(MalformedAddress(place))?;
+            found = found.or_else(|| login(&address));
+            addresses.push(without_login(address).ok_or(MalformedAddress(place))?);
+        }
+        Ok(Self {
+            addresses,
+            login: found,
+        })
+    }
+
+    /// Whether an address asks for TLS.
+    pub(super) fn want_tls(&self) -> bool {
+        self.addresses.iter().any(ServerAddr::tls_required)
     }
 
     /// The address of this machine that packets to the first server leave from. Nothing is sent.
@@ -55,15 +57,23 @@ fn is_supported(address: &ServerAddr) -> bool {
     matches!(address.scheme(), "nats" | "tls")
 }
 
-fn login(address: &ServerAddr) -> Option<Login> {
+/// `nats://user:password@host` or `nats://token@host`.
+fn login(address: &ServerAddr) -> Option<NatsLogin> {
     let user = percent_decode(address.username()?);
     Some(match address.password() {
-        Some(password) => Login::Password {
+        Some(password) => NatsLogin::Password {
             user,
-            password: percent_decode(password),
+            password: NatsSecret::Here(Secret::new(percent_decode(password))),
         },
-        None => Login::Token(user),
+        None => NatsLogin::Token(NatsSecret::Here(Secret::new(user))),
     })
+}
+
+fn without_login(address: ServerAddr) -> Option<ServerAddr> {
+    let mut url = address.into_inner();
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    ServerAddr::from_url(url).ok()
 }
 
 /// RFC 3986 section 2.1; what is no escape stands for itself.
@@ -92,19 +102,22 @@ fn hex_byte(text: &[u8]) -> Option<u8> {
 mod tests {
     use super::*;
 
-    fn login_of(servers: &[&str]) -> Option<Login> {
+    fn parse(servers: &[&str]) -> Servers {
         let servers: Vec<String> = servers.iter().map(|&server| server.to_owned()).collect();
-        Servers::parse(&servers).unwrap().login
+        Servers::parse(&servers).unwrap()
+    }
+
+    /// User, password and token.
+    fn login_of(servers: &[&str]) -> [Option<String>; 3] {
+        let login = parse(servers).login.unwrap_or_default();
+        let auth = login.answer(b"").unwrap();
+        [auth.username, auth.password, auth.token]
     }
 
     #[test]
     fn a_login_in_an_address_is_used_as_it_was_meant() {
-        let password = |user: &str, password: &str| {
-            Some(Login::Password {
-                user: user.to_owned(),
-                password: password.to_owned(),
-            })
-        };
+        let password =
+            |user: &str, password: &str| [Some(user.to_owned()), Some(password.to_owned()), None];
         assert_eq!(
             login_of(&["nats://a:1", "tls://fleet:p%40ss%2f%C3%A9@b:2"]),
             password("fleet", "p@ss/é")
@@ -115,9 +128,20 @@ mod tests {
         );
         assert_eq!(
             login_of(&["nats://s3cr3t@a"]),
-            Some(Login::Token("s3cr3t".to_owned()))
+            [None, None, Some("s3cr3t".to_owned())]
         );
-        assert_eq!(login_of(&["127.0.0.1:4222"]), None);
+        assert_eq!(login_of(&["127.0.0.1:4222"]), [None, None, None]);
+    }
+
+    #[test]
+    fn the_library_whose_logs_show_addresses_gets_them_without_the_login() {
+        for server in ["nats://fleet:s3cr3t@a:1", "tls://s3cr3t@a:1", "s3cr3t@a:1"] {
+            let servers = parse(&[server]);
+            let address = &servers.addresses[0];
+            assert_eq!((address.host(), address.port()), ("a", 1), "{server}");
+            assert_eq!(servers.want_tls(), server.starts_with("tls:"));
+            assert!(!format!("{address:?}").contains("s3cr3t"), "{server}");
+        }
     }
 
     #[test]
@@ -147,10 +171,8 @@ mod tests {
     fn a_bad_address_is_named_by_its_place_alone() {
         for bad in ["nats://u:secret@:::", "http://secret", "ws://secret"] {
             let servers = ["nats://good".to_owned(), bad.to_owned()];
-            let Err(BrokerError::Refused(reason)) = Servers::parse(&servers).map(|_| ()) else {
-                panic!("{bad} was taken");
-            };
-            assert_eq!(reason, "NATS server address number 2 is malformed");
+            let refused = Servers::parse(&servers).err();
+            assert_eq!(refused, Some(MalformedAddress(2)), "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The broker for production: core NATS, one subject per topic, so that each process receives only what it wants.
 //!
-//! This folder is the only place that knows `async_nats`. `address` reads the configured servers, `subject` spells
-//! topics, `table` holds the subscriptions and gathers their messages, `keeper` is the task that opens and restores
+//! This folder is the only place that knows `async_nats`. `address` reads the configured servers, `login` and `tls` say
+//! who we are and whom we trust, `subject` spells topics, `table` holds the subscriptions and gathers their messages, `keeper` is the task that opens and restores
 //! them, `link` is what the parts share.
 //!
 //! async-nats reconnects by itself and sends all subscriptions anew. What it does not do, and this adapter adds: a
@@ -10,9 +10,12 @@
 mod address;
 mod keeper;
 mod link;
+mod login;
 mod subject;
 mod table;
+mod tls;
 
+use std::error::Error;
 use std::fmt;
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -28,17 +31,22 @@ use tokio::task::coop;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use self::address::{Login, Servers};
+use self::address::{MalformedAddress, Servers};
 use self::keeper::{Keeper, OPENS_QUEUED, Open};
 use self::link::Link;
+use self::login::introduce;
 use self::subject::Subjects;
+use self::tls::tls_failure;
 use super::{
     Append, Appended, Broker, BrokerConnection, BrokerError, BrokerEvent, BrokerEvents,
     BrokerMetrics, HistoryPage, HistoryQuery, Retention, StreamPosition, Topic,
 };
 use crate::channel::Channel;
 
+pub use self::login::{NatsLogin, NatsSecret};
 pub use self::subject::is_subject_prefix;
+pub use self::tls::NatsTls;
+pub(super) use self::tls::{check_ca, check_pair};
 
 /// Bytes asked for in one read. A turn of the client's task makes at most 128 reads (tokio's cooperative budget), which
 /// bounds what can pile up before the listener has its turn: see [`NatsConfig::subscription_capacity`].
@@ -53,6 +61,10 @@ pub struct NatsConfig {
     /// Addresses of one cluster: `nats://host:port`, `tls://host:port`, with `user:password@` or `token@` if need be.
     /// Any one that answers will do; the others are learnt.
     pub servers: Vec<String>,
+    /// Who we are, if it is not said in an address.
+    pub login: Arc<NatsLogin>,
+    /// Whom we trust.
+    pub tls: Arc<NatsTls>,
     /// Stands before every subject; see [`is_subject_prefix`]. Fleets with different prefixes do not see each other.
     pub subject_prefix: String,
     /// How long one attempt to connect may take.
@@ -72,6 +84,8 @@ impl Default for NatsConfig {
     fn default() -> Self {
         Self {
             servers: vec!["nats://127.0.0.1:4222".to_owned()],
+            login: Arc::default(),
+            tls: Arc::default(),
             subject_prefix: "flotilla".to_owned(),
             connect_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(5),
@@ -96,6 +110,11 @@ pub(super) fn local_address(config: &NatsConfig) -> Option<IpAddr> {
     Servers::parse(&config.servers).ok()?.local_address()
 }
 
+/// Whether a login is in the addresses.
+pub(super) fn has_login(servers: &[String]) -> Result<bool, MalformedAddress> {
+    Ok(Servers::parse(servers)?.login.is_some())
+}
+
 /// Opens a connection and passes the first barrier on it.
 pub(super) async fn connect(
     config: &NatsConfig,
@@ -103,9 +122,10 @@ pub(super) async fn connect(
     metrics: &BrokerMetrics,
 ) -> Result<BrokerConnection, BrokerError> {
     let subjects = Subjects::new(&config.subject_prefix)?;
-    let servers = Servers::parse(&config.servers)?;
+    let servers = Servers::parse(&config.servers)
+        .map_err(|error| BrokerError::Refused(format!("NATS server {error}")))?;
     let link = Arc::new(Link::new(metrics));
-    let client = options(config, name, Arc::clone(&link), servers.login)
+    let client = options(config, &servers, name, Arc::clone(&link))
         .connect(servers.addresses)
         .await
         .map_err(|error| connect_error(&error))?;
@@ -144,20 +164,17 @@ pub(super) async fn connect(
     Ok(BrokerConnection { broker, events })
 }
 
-fn options(
-    config: &NatsConfig,
-    name: &str,
-    link: Arc<Link>,
-    login: Option<Login>,
-) -> ConnectOptions {
-    let options = match login {
-        None => ConnectOptions::new(),
-        Some(Login::Token(token)) => ConnectOptions::with_token(token),
-        Some(Login::Password { user, password }) => {
-            ConnectOptions::with_user_and_password(user, password)
-        }
+fn options(config: &NatsConfig, servers: &Servers, name: &str, link: Arc<Link>) -> ConnectOptions {
+    let login = match &servers.login {
+        Some(login) => Arc::new(login.clone()),
+        None => Arc::clone(&config.login),
     };
-    options
+    let options =
+        ConnectOptions::with_auth_callback(move |nonce| introduce(Arc::clone(&login), nonce));
+    let is_tls_required = servers.want_tls() || config.tls.is_wanted();
+    config
+        .tls
+        .apply(options, is_tls_required)
         .name(name)
         .connection_timeout(config.connect_timeout)
         .ping_interval(config.ping_interval)
@@ -182,11 +199,21 @@ fn reconnect_delay(attempts: usize) -> Duration {
 }
 
 fn connect_error(error: &async_nats::ConnectError) -> BrokerError {
+    if let Some(failure) = tls_failure(error) {
+        return BrokerError::Refused(format!("no TLS with the NATS server: {failure}"));
+    }
     match error.kind() {
-        ConnectErrorKind::ServerParse
-        | ConnectErrorKind::Authentication
-        | ConnectErrorKind::AuthorizationViolation
-        | ConnectErrorKind::Tls => BrokerError::Refused(error.to_string()),
+        ConnectErrorKind::Authentication => {
+            // The library's own word for it is about signatures.
+            let reason = error.source().map(ToString::to_string);
+            BrokerError::Refused(format!("no login for NATS: {}", reason.unwrap_or_default()))
+        }
+        ConnectErrorKind::AuthorizationViolation => {
+            BrokerError::Refused("NATS does not accept the login".to_owned())
+        }
+        ConnectErrorKind::ServerParse | ConnectErrorKind::Tls => {
+            BrokerError::Refused(error.to_string())
+        }
         ConnectErrorKind::Dns
         | ConnectErrorKind::TimedOut
         | ConnectErrorKind::Io
