@@ -26,6 +26,8 @@ pub struct Layout {
     pub stores: bool,
     /// How often a server asks a silent client whether it is there; the second unanswered time it is dropped.
     pub ping_interval: Duration,
+    /// What else their configuration says, in nats-server's own format.
+    pub configuration: &'static str,
 }
 
 impl Default for Layout {
@@ -35,6 +37,7 @@ impl Default for Layout {
             servers: 1,
             stores: false,
             ping_interval: Duration::from_secs(120),
+            configuration: "",
         }
     }
 }
@@ -97,6 +100,7 @@ impl Nats {
             layout.ping_interval.as_millis()
         )?;
         writeln!(config, "ping_max: 2")?;
+        writeln!(config, "{}", layout.configuration)?;
         if layout.stores {
             let store = directory.path().join("store");
             writeln!(config, "jetstream {{ store_dir: {:?} }}", store)?;

@@ -20,6 +20,7 @@ mod large_messages;
 mod lost_nats;
 mod lost_worker;
 mod metrics;
+mod nats_login;
 mod openapi;
 mod operations;
 mod overload;
