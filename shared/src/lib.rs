@@ -13,7 +13,7 @@
 //! | [`auth`] | tokens of clients, passports between the tiers |
 //! | [`config`], [`secret`] | layered configuration, secrets that do not show |
 //! | [`outbound`] | which servers the processes ask, and whom they trust |
-//! | [`lifecycle`], [`limits`], [`tcp`] | a process' phases, signals, open files and sockets |
+//! | [`lifecycle`], [`limits`], [`tcp`], [`clock`] | a process' phases, signals, open files, sockets and time |
 //! | [`metrics`], [`admin`], [`telemetry`] | what a process tells its operators |
 //!
 //! Nothing here knows a client's socket, Pingora, or what a process is for.
@@ -22,6 +22,7 @@ pub mod admin;
 pub mod auth;
 pub mod broker;
 pub mod channel;
+pub mod clock;
 pub mod config;
 pub mod delta;
 pub mod filter;

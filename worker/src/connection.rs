@@ -15,11 +15,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use flotilla_shared::clock::unix_millis;
 use flotilla_shared::protocol::codes::DisconnectCode;
 use flotilla_shared::protocol::types::{Command, Reply, Request};
 use flotilla_shared::protocol::{DecodeError, Messages, commands};
 use flotilla_shared::websocket::{Opcode, append_frame};
-use tokio::sync::Semaphore;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::Error as WsError;
 
@@ -29,12 +29,12 @@ use crate::hub::Member;
 use crate::intake::{Input, Intake, Source};
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
-use crate::revocation::unix_millis;
 use crate::session::{Action, Actions, Ask, Event, Pings, Publish, Session};
 use crate::shard::Shard;
 use crate::wire::Wire;
 use asks::Asks;
 use held::Held;
+use wait::Turns;
 
 /// What the client's next command has to wait for.
 enum Wait {
@@ -68,7 +68,7 @@ pub(crate) struct Connection {
     /// The task looks again whenever there is news.
     is_waiting: Cell<bool>,
     /// Whose turn it is among this client's questions; no memory before the first.
-    look_ups: OnceCell<Rc<Semaphore>>,
+    look_ups: OnceCell<Rc<Turns>>,
     /// What the back end gets to know of the client's transport.
     caller: RefCell<Caller>,
     asks: Asks,
@@ -134,11 +134,16 @@ impl Connection {
             let _ = self.ending.set(ending);
             self.asks.break_off();
             self.outbox.wake();
+            self.tell_waiting();
         }
     }
 
-    /// Feeds the session an event that has no follow-up (not a command) and sends what comes of it.
+    /// Feeds the session an event that has no follow-up (not a command) and sends what comes of it. Nothing comes of it
+    /// once the connection ends: it would enter channels that it has left for good.
     pub(crate) fn notify(self: &Rc<Self>, event: Event) {
+        if self.ending.get().is_some() {
+            return;
+        }
         let mut frames = BytesMut::new();
         self.step(event, &mut frames);
         self.send(&mut frames);
@@ -152,6 +157,7 @@ impl Connection {
             return;
         }
         self.armed_tick.set(0);
+        self.asks.tidy();
         let stalled = self.outbox.stalled_since();
         if stalled.is_some_and(|since| since.elapsed() >= self.shard.limits().write_timeout) {
             self.end(Ending::Stalled);
@@ -251,19 +257,35 @@ impl Connection {
             self.outbox.push_answer(&frames);
         }
         if self.held.is_begun() && !self.session.borrow().is_connecting() {
-            for frames in self.held.end() {
-                self.outbox.push(&frames);
+            let held = self.held.end();
+            // Who was refused is not to see any of it.
+            if self.session.borrow().is_connected() {
+                for frames in held {
+                    self.outbox.push(&frames);
+                }
             }
         }
         if self.is_waiting.get() {
             self.outbox.wake();
         }
+        self.tell_waiting();
+    }
+
+    /// Those of the client's questions that wait look again.
+    fn tell_waiting(&self) {
+        if let Some(turns) = self.look_ups.get() {
+            turns.wake();
+        }
+    }
+
+    /// Where what the client says comes from.
+    pub(crate) async fn intake(self: &Rc<Self>, source: Source) -> Intake {
+        let limit = self.shard.limits().message_max_bytes;
+        Intake::new(self.clone(), source, limit).await
     }
 
     /// Listens to the client until the connection ends, then ends it.
-    pub(crate) async fn run(self: &Rc<Self>, source: Source) {
-        let limit = self.shard.limits().message_max_bytes;
-        let mut intake = Intake::new(self.clone(), source, limit).await;
+    pub(crate) async fn run(self: &Rc<Self>, mut intake: Intake) {
         self.arm();
         let ending = self.listen(&mut intake).await;
         self.end(ending.clone());

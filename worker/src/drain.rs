@@ -3,8 +3,9 @@
 //! Owns: the pace. New clients are refused by `accept` from the moment the drain begins; the roster tells gateways.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::codes::DisconnectCode;
 
@@ -29,12 +30,9 @@ pub(crate) async fn drain(shard: &Rc<Shard>, plan: DrainPlan) {
     let lifecycle = shard.lifecycle();
     lifecycle.wait_for(Phase::Draining).await;
     let metrics = &shard.metrics().process().drain;
-    let started = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs());
     metrics
         .started
-        .set(i64::try_from(started).unwrap_or(i64::MAX));
+        .set(i64::try_from(unix_seconds()).unwrap_or(i64::MAX));
     tokio::select! {
         () = close_all(shard, plan) => {}
         () = lifecycle.wait_for(Phase::Stopped) => {}

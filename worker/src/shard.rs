@@ -10,10 +10,11 @@ mod users;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use flotilla_shared::auth::PassportKeys;
 use flotilla_shared::broker::Broker;
+use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::lifecycle::Lifecycle;
 use slab::Slab;
 
@@ -163,12 +164,9 @@ impl Shard {
 
     /// The time for a session.
     pub(crate) fn now(&self) -> Now {
-        let unix_seconds = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs());
         Now {
             at: Instant::now(),
-            unix_seconds,
+            unix_seconds: unix_seconds(),
         }
     }
 

@@ -17,10 +17,10 @@ mod request;
 use std::mem;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use flotilla_shared::auth::{ConnectionClaims, Passport};
+use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::http::Header;
 use flotilla_shared::websocket::Upgrade;
 use pingora::apps::ServerApp;
@@ -192,11 +192,4 @@ impl Edge {
         )
         .await;
     }
-}
-
-fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or(Duration::ZERO)
-        .as_secs()
 }

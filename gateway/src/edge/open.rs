@@ -3,13 +3,14 @@
 use std::mem;
 use std::sync::Arc;
 
+use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::websocket::Upgrade;
 use pingora::protocols::Stream;
 use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::request::Request;
-use super::{Edge, Visitor, answer, read, unix_seconds};
+use super::{Edge, Visitor, answer, read};
 use crate::endpoint::Transport;
 use crate::error::Refusal;
 use crate::metrics::Gauged;

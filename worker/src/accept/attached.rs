@@ -11,7 +11,7 @@ use super::Accepted;
 use crate::capacity::Permit;
 use crate::closing::Ending;
 use crate::connection::Connection;
-use crate::intake::Source;
+use crate::intake::Intake;
 use crate::outbox::Outbox;
 use crate::session::Session;
 use crate::shard::Shard;
@@ -24,12 +24,12 @@ pub(super) struct Attached {
     _permit: Permit,
 }
 
-/// Takes a client in, and begins to answer it. What it begins with is still to be listened to.
-pub(super) fn attach(
+/// Takes a client in, and begins to answer it. What it says is still to be listened to.
+pub(super) async fn attach(
     socket: TcpStream,
     shard: &Rc<Shard>,
     accepted: Accepted,
-) -> (Attached, Source) {
+) -> (Attached, Intake) {
     let client = Uuid::new_v4();
     let wire = accepted.wire;
     let Passport {
@@ -59,7 +59,8 @@ pub(super) fn attach(
         connection,
         _permit: accepted.permit,
     };
-    (attached, accepted.source)
+    let intake = attached.connection.intake(accepted.source).await;
+    (attached, intake)
 }
 
 /// The outbox of an accepted socket, which has been told so.
@@ -71,8 +72,8 @@ pub(super) fn answered_outbox(socket: TcpStream, shard: &Shard, response: Vec<u8
 
 impl Attached {
     /// Serves the client until its connection ends.
-    pub(super) async fn run(self, source: Source) {
-        self.connection.run(source).await;
+    pub(super) async fn run(self, intake: Intake) {
+        self.connection.run(intake).await;
     }
 }
 

@@ -24,7 +24,7 @@ use crate::capacity::Permit;
 use crate::echo::echo;
 use crate::handshakes::Place;
 use crate::hooks::Caller;
-use crate::intake::Source;
+use crate::intake::{Intake, Source};
 use crate::metrics::Rejected;
 use crate::session::Transport;
 use crate::shard::Shard;
@@ -81,13 +81,13 @@ fn caller(head: &RequestHead, wire: Wire, shard: &Shard) -> Caller {
 /// Serves one accepted socket until it is closed. `place` is held until the client is connected, or answered.
 pub(crate) async fn serve(socket: TcpStream, shard: Rc<Shard>, place: Place) {
     // Boxed, so that the task of an idle connection has no room for its past.
-    let Some((attached, source)) = Box::pin(received(socket, shard, place)).await else {
+    let Some((attached, intake)) = Box::pin(received(socket, shard, place)).await else {
         return;
     };
-    attached.run(source).await;
+    attached.run(intake).await;
 }
 
-async fn received(socket: TcpStream, shard: Rc<Shard>, place: Place) -> Option<(Attached, Source)> {
+async fn received(socket: TcpStream, shard: Rc<Shard>, place: Place) -> Option<(Attached, Intake)> {
     let established = place.hold(establish(socket, shard.clone())).await;
     established.unwrap_or_else(|| {
         let counts = &shard.metrics().process().connections;
@@ -96,8 +96,8 @@ async fn received(socket: TcpStream, shard: Rc<Shard>, place: Place) -> Option<(
     })
 }
 
-/// Answers the request; a connection, and what it begins with, if it is a client's and there is room.
-async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached, Source)> {
+/// Answers the request; a connection, and where what it says comes from, if it is a client's and there is room.
+async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached, Intake)> {
     let counts = &shard.metrics().process().connections;
     let received = receive(&mut socket, &shard);
     let task = match tokio::time::timeout(shard.limits().head_timeout, received).await {
@@ -108,7 +108,7 @@ async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached,
         }
     };
     let answered = match task {
-        Ok(Task::Connect(accepted)) => return connect(socket, &shard, *accepted),
+        Ok(Task::Connect(accepted)) => return connect(socket, &shard, *accepted).await,
         Ok(Task::Emulate(post)) => post.deliver(&shard).await,
         Ok(Task::Call(call)) => Ok(call.answer().await),
         Ok(Task::Answer(response)) => Ok(response),
@@ -123,7 +123,11 @@ async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached,
 }
 
 /// The client's connection; none where messages only come back.
-fn connect(socket: TcpStream, shard: &Rc<Shard>, accepted: Accepted) -> Option<(Attached, Source)> {
+async fn connect(
+    socket: TcpStream,
+    shard: &Rc<Shard>,
+    accepted: Accepted,
+) -> Option<(Attached, Intake)> {
     match accepted {
         Accepted {
             source: Source::WebSocket(rest),
@@ -136,7 +140,7 @@ fn connect(socket: TcpStream, shard: &Rc<Shard>, accepted: Accepted) -> Option<(
             tokio::task::spawn_local(echo(outbox, rest, limit, permit));
             None
         }
-        accepted => Some(attach(socket, shard, accepted)),
+        accepted => Some(attach(socket, shard, accepted).await),
     }
 }
 

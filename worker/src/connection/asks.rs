@@ -18,10 +18,22 @@ pub(super) struct Asks(RefCell<Option<Box<JoinSet<()>>>>);
 
 impl Asks {
     fn begin(&self, call: impl Future<Output = ()> + 'static) {
+        self.tidy();
+        self.0
+            .borrow_mut()
+            .get_or_insert_default()
+            .spawn_local(call);
+    }
+
+    /// Lets go of the calls that have ended.
+    pub(super) fn tidy(&self) {
         let mut calls = self.0.borrow_mut();
-        let calls = calls.get_or_insert_default();
-        while calls.try_join_next().is_some() {}
-        calls.spawn_local(call);
+        if let Some(running) = calls.as_mut() {
+            while running.try_join_next().is_some() {}
+            if running.is_empty() {
+                *calls = None;
+            }
+        }
     }
 
     /// Breaks off every call.

@@ -1,11 +1,11 @@
 //! One connection per user, where that is wanted: whoever connects ends the connections that its user had before, on
 //! whatever worker they are.
 
+use flotilla_shared::clock::unix_millis;
 use flotilla_shared::protocol::codes::DisconnectCode;
 
 use super::Connection;
 use crate::fleet::{Disconnect, Newcomer, Question, Target};
-use crate::revocation::unix_millis;
 
 /// Two connections that came within this time, in milliseconds, may have come on two workers whose clocks differ.
 const AT_ONCE_MS: u64 = 5_000;

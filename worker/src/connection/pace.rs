@@ -18,13 +18,10 @@ impl Connection {
 
     /// Reads nothing for a while; the connection may end meanwhile.
     pub(super) async fn pause(self: &Rc<Self>, until: Instant) {
-        while self.is_listening() && Instant::now() < until {
-            self.arm();
-            tokio::select! {
-                () = tokio::time::sleep_until(until.into()) => return,
-                () = self.moving(self.outbox.woken()) => {}
-            }
-        }
+        self.session.borrow_mut().hold_up();
+        self.while_listening(tokio::time::sleep_until(until.into()))
+            .await;
+        self.session.borrow_mut().go_on(Instant::now());
     }
 
     /// Whether the client has to take some of its answers, with so many bytes more to come, before it gets others.

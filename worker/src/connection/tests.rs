@@ -3,7 +3,9 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use flotilla_shared::auth::ChannelGrant;
 use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
+use flotilla_shared::channel::Channel;
 use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::protocol::Format;
@@ -11,6 +13,7 @@ use prometheus::Registry;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
 use uuid::Uuid;
 
 use super::*;
@@ -25,7 +28,7 @@ use crate::outbox::Pushed;
 use crate::policy::Policy;
 use crate::reader::Reader;
 use crate::revocation::Revocations;
-use crate::session::Transport;
+use crate::session::{ServerCommand, ServerSubscribe, Transport};
 use crate::shard::{Admission, Common};
 use crate::user_capacity::UserCapacity;
 
@@ -154,6 +157,32 @@ async fn a_client_that_has_said_goodbye_gets_no_ping_any_more() {
     let mut ping = BytesMut::new();
     append_frame(Opcode::Text, b"{}", &mut ping);
     assert!(!said.windows(ping.len()).any(|part| part == ping));
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_enters_no_channel_any_more() {
+    LocalSet::new().run_until(ends_outside()).await;
+}
+
+async fn ends_outside() {
+    let (connection, _client) = connect(&shard().await).await;
+    let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+    assert_eq!(connection.message(Some(Ok(connect))).await, None);
+    let subscribe = |name| {
+        let subscribe = ServerSubscribe {
+            channel: Channel::parse(name, 255).unwrap(),
+            grant: ChannelGrant::default(),
+            expire_at: None,
+            recover_since: None,
+        };
+        connection.notify(Event::Command(ServerCommand::Subscribe(Box::new(
+            subscribe,
+        ))));
+        connection.session().borrow().farewell().count()
+    };
+    assert_eq!(subscribe("before"), 1);
+    connection.end(Ending::ByClient(None));
+    assert_eq!(subscribe("behind"), 1);
 }
 
 #[tokio::test]

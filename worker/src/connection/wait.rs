@@ -4,12 +4,12 @@
 
 use std::pin::pin;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::{Append, Topic};
 use prost::Message as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::{Connection, Wait};
 use crate::look_up;
@@ -19,15 +19,39 @@ use crate::session::{Event, LookUp, Publish};
 /// Questions of one client that are being answered at a time.
 const LOOK_UPS_MAX: usize = 8;
 
-/// How often somebody who waits for a subscription looks whether it is there.
-const SETTLING_LOOK_INTERVAL: Duration = Duration::from_millis(5);
-
 /// How often somebody who waits for room at least looks whether the connection is still there.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Whose turn it is among one client's questions.
+pub(super) struct Turns {
+    turns: Semaphore,
+    /// Something was said to the client, or its connection ends.
+    news: Notify,
+}
+
+impl Turns {
+    fn new() -> Rc<Self> {
+        Rc::new(Self {
+            turns: Semaphore::new(LOOK_UPS_MAX),
+            news: Notify::new(),
+        })
+    }
+
+    /// Whoever waits looks again.
+    pub(super) fn wake(&self) {
+        self.news.notify_waiters();
+    }
+}
+
 impl Connection {
-    /// Waits, and for whatever comes of that.
+    /// Waits, and for whatever comes of that. Meanwhile the client is not read, and its pongs are not missed.
     pub(super) async fn settle(self: &Rc<Self>, wait: Wait, frames: &mut BytesMut) {
+        self.session.borrow_mut().hold_up();
+        self.wait(wait, frames).await;
+        self.session.borrow_mut().go_on(Instant::now());
+    }
+
+    async fn wait(self: &Rc<Self>, wait: Wait, frames: &mut BytesMut) {
         let mut next = Some(wait);
         while let Some(wait) = next {
             // Nothing may overtake what was answered before: a publication that is delivered meanwhile would.
@@ -67,18 +91,15 @@ impl Connection {
     pub(super) fn look_up(self: &Rc<Self>, look_up: Box<LookUp>) {
         let shard = self.shard.clone();
         let connection = Rc::downgrade(self);
-        let turns = self
-            .look_ups
-            .get_or_init(|| Semaphore::new(LOOK_UPS_MAX).into());
-        let turns = turns.clone();
+        let turns = self.look_ups.get_or_init(Turns::new).clone();
         tokio::task::spawn_local(async move {
             // Nobody closes it.
-            let _turn = turns.acquire().await;
-            if roomy(&connection).await.is_none() {
+            let _turn = turns.turns.acquire().await;
+            if roomy(&connection, &turns).await.is_none() {
                 return;
             }
             let found = Box::new(look_up::answer(&shard, *look_up).await);
-            if let Some(connection) = roomy(&connection).await {
+            if let Some(connection) = roomy(&connection, &turns).await {
                 connection.notify(Event::Found(found));
             }
         });
@@ -102,7 +123,7 @@ impl Connection {
     }
 
     /// The same, until the connection is to end.
-    async fn while_listening<T>(&self, work: impl Future<Output = T>) -> Option<T> {
+    pub(super) async fn while_listening<T>(&self, work: impl Future<Output = T>) -> Option<T> {
         let over = async {
             while self.is_listening() {
                 self.outbox.woken().await;
@@ -144,11 +165,13 @@ impl Connection {
 
 /// The connection, once its queue has room for an answer, and none is about to come that cannot wait; `None` if it ends
 /// before.
-async fn roomy(connection: &Weak<Connection>) -> Option<Rc<Connection>> {
+async fn roomy(connection: &Weak<Connection>, turns: &Turns) -> Option<Rc<Connection>> {
     loop {
         let connection = connection.upgrade().filter(|own| own.is_listening())?;
         if connection.session.borrow().is_settling() {
-            tokio::time::sleep(SETTLING_LOOK_INTERVAL).await;
+            // Not kept by this.
+            drop(connection);
+            turns.news.notified().await;
         } else if connection.is_behind(1) {
             // Its own task writes. That may take as long as the client likes, and the connection may end meanwhile.
             let writable = connection.outbox.socket().writable();

@@ -10,8 +10,8 @@ mod set;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use flotilla_shared::clock::{unix_millis, unix_seconds};
 use flotilla_shared::protocol::codes::DisconnectCode;
 use prost::{Message, Oneof};
 use serde::{Deserialize, Serialize};
@@ -263,19 +263,6 @@ impl Revocation {
     fn is_over(&self, now: u64) -> bool {
         self.expire_at != 0 && self.expire_at <= now
     }
-}
-
-/// The time in Unix seconds.
-pub(crate) fn unix_seconds() -> u64 {
-    unix_millis() / 1000
-}
-
-/// The same in milliseconds.
-pub(crate) fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    })
 }
 
 #[cfg(test)]

@@ -175,6 +175,27 @@ impl Session {
         self.transport.session.as_deref()
     }
 
+    /// Adds a subscription. Most clients have one, for which a vector's first growth would make room for four.
+    fn keep(&mut self, subscription: Subscription) {
+        if self.subscriptions.is_empty() {
+            self.subscriptions.reserve_exact(1);
+        }
+        self.subscriptions.push(subscription);
+    }
+
+    /// From now on nobody reads what the client says.
+    pub(crate) fn hold_up(&mut self) {
+        self.is_held_up = true;
+    }
+
+    /// The client is read again, and has its whole time to answer.
+    pub(crate) fn go_on(&mut self, now: Instant) {
+        self.is_held_up = false;
+        if self.pong_until.is_some() {
+            self.pong_until = Some(now + self.policy.client.pong_timeout);
+        }
+    }
+
     /// Takes one event and appends what is to be done.
     pub(crate) fn handle(&mut self, event: Event, now: Now, actions: &mut Actions) {
         match event {

@@ -157,7 +157,7 @@ impl Session {
             rejects_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
             since: request.offset,
         };
-        self.subscriptions.push(Subscription {
+        self.keep(Subscription {
             channel: channel.clone(),
             phase: Phase::Opening(Box::new(opening)),
             info: grant.info,

@@ -6,7 +6,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use hashbrown::HashTable;
 
-/// Ids of connections by the hash of their user.
+/// Ids of connections by the hash of their user. Anonymous clients are nobody's: they are not in it.
 #[derive(Debug, Default)]
 pub(super) struct Users {
     ids: HashTable<(u32, u32)>,
@@ -19,6 +19,9 @@ impl Users {
     }
 
     pub(super) fn add(&mut self, id: u32, user: &str) {
+        if user.is_empty() {
+            return;
+        }
         let hash = self.hash(user);
         // The upper half is kept: growing must not need the name.
         self.ids
@@ -28,6 +31,9 @@ impl Users {
     }
 
     pub(super) fn remove(&mut self, id: u32, user: &str) {
+        if user.is_empty() {
+            return;
+        }
         let hash = self.hash(user);
         let found = self.ids.find_entry(spread(hash), |(known, _)| *known == id);
         if let Ok(entry) = found {
@@ -76,5 +82,7 @@ mod tests {
         users.remove(7, "user-7");
         assert_eq!(found(&users, "user-7"), of_seven[1..]);
         assert!(found(&users, "nobody").is_empty());
+        users.add(1000, "");
+        assert!(found(&users, "").is_empty());
     }
 }

@@ -1,9 +1,8 @@
 //! What a process tells about the keys that it fetches.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use prometheus::{IntCounter, IntGauge, Registry};
 
+use crate::clock::unix_seconds;
 use crate::metrics::Register;
 
 /// The `flotilla_<process>_jwks_*` series.
@@ -44,11 +43,9 @@ impl JwksMetrics {
 
     /// There was a good answer with so many keys.
     pub(super) fn fetched(&self, keys: usize) {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-        let seconds = since_epoch.map_or(0, |since| since.as_secs());
         self.successes.inc();
         self.last_success
-            .set(i64::try_from(seconds).unwrap_or(i64::MAX));
+            .set(i64::try_from(unix_seconds()).unwrap_or(i64::MAX));
         self.keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
     }
 

@@ -1,13 +1,14 @@
 //! `block_user`, `unblock_user`, `revoke_token` and `invalidate_user_tokens`: what no longer counts, on every worker when
 //! it is answered.
 
+use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::protocol::codes::ErrorCode;
 use serde::Deserialize;
 
 use super::{Methods, Outcome};
 use crate::api::Failure;
 use crate::fleet::{Question, Revocations};
-use crate::revocation::{Revocation, Subject, unix_seconds};
+use crate::revocation::{Revocation, Subject};
 
 /// The request of `block_user`.
 #[derive(Debug, Deserialize)]

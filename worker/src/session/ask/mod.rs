@@ -124,7 +124,7 @@ impl Session {
                 channel,
                 data,
                 answer,
-            } => self.may_publish_this(id, channel, data, answer, now, actions),
+            } => self.may_publish_this(id, channel, data, answer, actions),
             Answered::SubRefresh(channel, renewal, answer) => {
                 self.may_stay(&channel, renewal, answer, now, actions);
             }

@@ -4,12 +4,11 @@ use bytes::Bytes;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
 
-use super::{About, Actions, Now, Refused, Session, granted};
+use super::{About, Actions, Refused, Session, granted};
 use crate::hooks::{Answer, PublishGrant, Question};
 
 impl Session {
-    /// Asks. The client's next command waits for the answer, so that a publisher's order is kept; whatever else the client
-    /// says meanwhile is not read, so that its pongs do not count either.
+    /// Asks. The client's next command waits for the answer, so that a publisher's order is kept.
     pub(in crate::session) fn ask_to_publish(
         &mut self,
         id: u32,
@@ -17,7 +16,6 @@ impl Session {
         data: Bytes,
         actions: &mut Actions,
     ) {
-        self.is_held_up = true;
         let question = Question::Publish {
             channel: channel.as_str().to_owned(),
             data: data.clone(),
@@ -32,14 +30,8 @@ impl Session {
         channel: Channel,
         data: Bytes,
         answer: Answer<PublishGrant>,
-        now: Now,
         actions: &mut Actions,
     ) {
-        self.is_held_up = false;
-        if self.pong_until.is_some() {
-            // The client has its whole time again.
-            self.pong_until = Some(now.at + self.policy.client.pong_timeout);
-        }
         match self.grant_to_publish(&channel, data, answer) {
             Ok(grant) => self.publish_this(id, channel, grant, actions),
             Err(refused) => self.refuse(id, &refused, actions),

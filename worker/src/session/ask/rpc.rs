@@ -3,9 +3,10 @@
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::{Reply, RpcRequest, RpcResult};
 
-use super::super::{error, reply};
+use super::super::{Action, error, reply};
 use super::{About, Actions, Session, granted};
 use crate::hooks::{Answer, Question, RpcGrant};
+use crate::rates::Limit;
 
 /// Calls of one client that may wait for the back end at the same time.
 const IN_FLIGHT_MAX: u16 = 32;
@@ -16,6 +17,7 @@ impl Session {
             return actions.push(error(id, ErrorCode::NotAvailable));
         }
         if self.rpcs >= IN_FLIGHT_MAX {
+            actions.push(Action::Limited(Limit::InFlight));
             return actions.push(error(id, ErrorCode::TooManyRequests));
         }
         self.rpcs += 1;

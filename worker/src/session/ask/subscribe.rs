@@ -27,7 +27,7 @@ impl Session {
             data: request.data.clone(),
         };
         let then = Then::Stay;
-        self.subscriptions.push(Subscription {
+        self.keep(Subscription {
             channel: channel.clone(),
             phase: Phase::Asking(Box::new(Asking { id, request, then })),
             info: Bytes::new(),

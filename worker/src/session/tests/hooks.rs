@@ -480,7 +480,7 @@ fn a_client_has_a_bounded_number_of_calls_in_flight() {
     }
     let too_many =
         r#"{"id":99,"error":{"code":111,"message":"too many requests","temporary":true}}"#;
-    assert_eq!(bench.rpc(99), [too_many]);
+    assert_eq!(bench.rpc(99), ["limited connection in_flight", too_many]);
     bench.rpc_is(Answer::Failed);
     assert!(bench.rpc(99)[0].starts_with("ask"));
 }
