@@ -161,7 +161,7 @@ async fn a_client_that_has_said_goodbye_gets_no_ping_any_more() {
 
 #[tokio::test]
 async fn a_connection_that_ends_enters_no_channel_any_more() {
-    LocalSet::new().run_until(ends_outside()).await;
+    LocalSet::new().run_until(Box::pin(ends_outside())).await;
 }
 
 async fn ends_outside() {
