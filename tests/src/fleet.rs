@@ -8,8 +8,7 @@ use toml::{Table, Value};
 use crate::client::{Client, Dial};
 use crate::fault::Link;
 use crate::nats::{Layout, Nats};
-use crate::port::Reserved;
-use crate::service::{Service, Settings};
+use crate::service::{ANY_PORT, Service, Settings};
 use crate::token;
 
 /// The secret by which workers of a fleet know its gateways.
@@ -103,7 +102,6 @@ impl Builder {
             links: Vec::new(),
             nats,
             peers: servers,
-            ports: Vec::new(),
             builder: self,
             directory,
         };
@@ -131,8 +129,6 @@ pub struct Fleet {
     pub nats: Nats,
     /// The other servers of a cluster.
     pub peers: Vec<Nats>,
-    /// Of the gateways, which come back on the same one.
-    ports: Vec<Reserved>,
     builder: Builder,
     directory: TempDir,
 }
@@ -149,8 +145,8 @@ impl Fleet {
             ..Builder::default()
         };
         builder
-            .worker("listen", "127.0.0.1:0")
-            .worker("admin_listen", "127.0.0.1:0")
+            .worker("listen", ANY_PORT)
+            .worker("admin_listen", ANY_PORT)
             // Two, so that what crosses shards is tested on a machine with one core as well.
             .worker("shards", 2)
             .worker("passport.secret_key", PASSPORT_SECRET)
@@ -160,7 +156,8 @@ impl Fleet {
             .worker("channel.without_namespace.allow_publish_for_client", true)
             .worker("roster.announce_interval", "500ms")
             .worker("log.format", "json")
-            .gateway("admin_listen", "127.0.0.1:0")
+            .gateway("listen", ANY_PORT)
+            .gateway("admin_listen", ANY_PORT)
             .gateway("passport.secret_key", PASSPORT_SECRET)
             .gateway("identity.token.hmac_secret_key", token::SECRET)
             .gateway("pool.workers", Value::Array(Vec::new()))
@@ -197,9 +194,6 @@ impl Fleet {
     async fn add_gateway(&mut self) -> Result<()> {
         let id = format!("gateway-{}", self.gateways.len());
         let mut settings = self.builder.gateway.clone();
-        let port = Reserved::port()?;
-        settings.set("listen", port.address());
-        self.ports.push(port);
         use_nats(&mut settings, &self.brokers());
         if self.builder.listed {
             let workers = self

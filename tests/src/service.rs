@@ -8,8 +8,12 @@ use toml::{Table, Value};
 
 use crate::SOON;
 use crate::eventually::eventually;
+use crate::port::Reserved;
 use crate::process::{Process, binary};
 use crate::scrape::Scrape;
+
+/// An address to listen on, of which only the host matters.
+pub const ANY_PORT: &str = "127.0.0.1:0";
 
 /// The configuration of a process, as its TOML file will say it.
 #[derive(Clone, Debug, Default)]
@@ -32,6 +36,26 @@ impl Settings {
             let Value::Table(inner) = entry else { return };
             table = inner;
         }
+    }
+
+    /// Puts a port of its own wherever any port will do, and returns what reserves them.
+    fn reserve(&mut self) -> Result<Vec<Reserved>> {
+        let mut ports = Vec::new();
+        let mut tables = vec![&mut self.0];
+        while let Some(table) = tables.pop() {
+            for (_, value) in table.iter_mut() {
+                match value {
+                    Value::Table(inner) => tables.push(inner),
+                    Value::String(address) if address == ANY_PORT => {
+                        let port = Reserved::port()?;
+                        *address = port.address();
+                        ports.push(port);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(ports)
     }
 
     /// The configuration file.
@@ -61,11 +85,13 @@ pub struct Service {
     config: PathBuf,
     process: Process,
     addresses: Addresses,
+    /// So that it comes back where it was.
+    _ports: Vec<Reserved>,
 }
 
 impl Service {
     /// Writes the settings to a file in `directory`, starts `program` with it, and waits until it
-    /// listens.
+    /// listens. Where they say [`ANY_PORT`] it gets one that it keeps.
     ///
     /// # Errors
     /// When the program is not built, or ends, or does not listen in time.
@@ -75,6 +101,8 @@ impl Service {
         settings: &Settings,
         directory: &Path,
     ) -> Result<Self> {
+        let mut settings = settings.clone();
+        let ports = settings.reserve()?;
         let config = directory.join(format!("{id}.toml"));
         std::fs::write(&config, settings.to_toml())?;
         let binary = binary(program)?;
@@ -85,6 +113,7 @@ impl Service {
             config,
             process,
             addresses,
+            _ports: ports,
         })
     }
 
@@ -98,7 +127,7 @@ impl Service {
         &mut self.process
     }
 
-    /// Where it listens. Changes with [`Service::restart`].
+    /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
     }

@@ -95,6 +95,9 @@ pub struct NatsOptions {
     /// A connection that is silent for this long is probed; after two unanswered probes it counts as lost.
     #[serde(with = "duration")]
     pub ping_interval: Duration,
+    /// How many messages of one channel may wait in the connection for their shard. When there are more, some are dropped
+    /// and counted: what a channel keeps is read again, what it does not is lost.
+    pub subscription_capacity: usize,
 }
 
 /// Options named `broker.nats.tls.*`. A server's certificate has to name the host by which it was reached; those of a
@@ -118,6 +121,7 @@ impl Default for NatsOptions {
             connect_timeout,
             request_timeout,
             ping_interval,
+            subscription_capacity,
             ..
         } = NatsConfig::default();
         Self {
@@ -136,6 +140,7 @@ impl Default for NatsOptions {
             connect_timeout,
             request_timeout,
             ping_interval,
+            subscription_capacity,
         }
     }
 }
@@ -183,6 +188,9 @@ impl NatsOptions {
         for (name, _) in durations.iter().filter(|(_, duration)| duration.is_zero()) {
             problems.add(&format!("{key}.{name}"), "must not be zero");
         }
+        if self.subscription_capacity == 0 {
+            problems.add(&format!("{key}.subscription_capacity"), "must not be zero");
+        }
         NatsConfig {
             servers: self.servers.clone(),
             login: self.login(key, problems).into(),
@@ -191,7 +199,7 @@ impl NatsOptions {
             connect_timeout: self.connect_timeout,
             request_timeout: self.request_timeout,
             ping_interval: self.ping_interval,
-            ..NatsConfig::default()
+            subscription_capacity: self.subscription_capacity,
         }
     }
 }

@@ -15,3 +15,13 @@ async fn whoever_cannot_get_what_it_missed_is_told_so_and_misses_nothing_else() 
     stage.come_back(CLIENTS).await?;
     stage.judge(Losses::Told).await
 }
+
+#[tokio::test]
+async fn when_a_stream_has_lost_everything_nobody_takes_an_old_place_for_a_new_one() -> Result<()> {
+    let alone = keeping(1000).workers(1).in_memory().listed();
+    let mut stage = Stage::set(alone).await?;
+    stage.fleet.workers[0].process().kill().await?;
+    stage.fleet.workers[0].restart().await?;
+    stage.come_back(CLIENTS).await?;
+    stage.judge(Losses::Told).await
+}

@@ -23,6 +23,7 @@ mod metrics;
 mod nats_login;
 mod openapi;
 mod operations;
+mod overflow;
 mod overload;
 mod permissions;
 mod pings;
