@@ -22,11 +22,32 @@ pub const ENTRIES_MAX: usize = 4096;
 /// Longest `id`, `address` and `version` that are taken in, in bytes.
 const TEXT_MAX_BYTES: usize = 255;
 
+/// One life of a worker, from its start to its end. A worker that is started again may have its old name, and nothing else
+/// of what it had.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct Life(pub u64);
+
+impl Life {
+    /// Of a worker of a version that does not tell.
+    pub const UNKNOWN: Self = Self(0);
+
+    /// One that was never there before.
+    #[must_use]
+    pub fn draw() -> Self {
+        Self(rand::random_range(1..=u64::MAX))
+    }
+}
+
 /// What a worker says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerEntry {
     /// Its name, unique in the fleet.
     pub id: String,
+    /// Which of this name it is.
+    #[serde(default)]
+    pub life: Life,
     /// `host:port` of its client listener.
     pub address: String,
     /// Only a worker that is [`Phase::Serving`] takes new clients.
@@ -37,6 +58,9 @@ pub struct WorkerEntry {
     pub connections_limit: u64,
     /// Its version, for people and for rolling upgrades.
     pub version: String,
+    /// How often it could not tell channels who comes and goes. Whoever relies on that asks when the number changes.
+    #[serde(default)]
+    pub missed: u64,
 }
 
 /// What is said on the roster's topic, as JSON. Fields that a reader does not know are ignored, so that versions can
@@ -50,6 +74,9 @@ pub enum RosterMessage {
     Leave {
         /// Its name.
         id: String,
+        /// Which of this name it was.
+        #[serde(default)]
+        life: Life,
     },
     /// Whoever is there is asked to announce itself now.
     Query,
@@ -76,7 +103,7 @@ impl Roster {
     pub fn apply(&mut self, message: RosterMessage, now: Instant) -> bool {
         match message {
             RosterMessage::Announce(entry) => self.announce(entry, now),
-            RosterMessage::Leave { id } => self.entries.remove(&id).is_some(),
+            RosterMessage::Leave { id, life } => self.leave(&id, life),
             RosterMessage::Query => false,
         }
     }
@@ -97,6 +124,14 @@ impl Roster {
             .is_none_or(|(before, _)| *before != entry);
         self.entries.insert(id, (entry, now));
         is_news
+    }
+
+    /// A worker that was started again meanwhile has not left.
+    fn leave(&mut self, id: &str, life: Life) -> bool {
+        let is_meant = self.entries.get(id).is_some_and(|(entry, _)| {
+            life == Life::UNKNOWN || entry.life == Life::UNKNOWN || entry.life == life
+        });
+        is_meant && self.entries.remove(id).is_some()
     }
 
     /// Removes and returns the entries whose lease has lapsed.
@@ -133,11 +168,13 @@ mod tests {
     fn entry(id: &str, connections: u64) -> WorkerEntry {
         WorkerEntry {
             id: id.to_owned(),
+            life: Life(1),
             address: "10.0.0.1:8001".to_owned(),
             phase: Phase::Serving,
             connections,
             connections_limit: 100,
             version: "0.1.0".to_owned(),
+            missed: 0,
         }
     }
 
@@ -163,10 +200,31 @@ mod tests {
     fn whoever_says_good_bye_is_gone_at_once() {
         let mut roster = Roster::new(LEASE);
         roster.apply(RosterMessage::Announce(entry("a", 0)), Instant::now());
-        let leave = || RosterMessage::Leave { id: "a".to_owned() };
+        let leave = || leave("a", Life(1));
         assert!(roster.apply(leave(), Instant::now()));
         assert!(!roster.apply(leave(), Instant::now()));
         assert!(ids(&roster).is_empty());
+    }
+
+    fn leave(id: &str, life: Life) -> RosterMessage {
+        RosterMessage::Leave {
+            id: id.to_owned(),
+            life,
+        }
+    }
+
+    #[test]
+    fn a_good_bye_that_comes_late_is_not_taken_for_the_next_life_s() {
+        let mut roster = Roster::new(LEASE);
+        let next = WorkerEntry {
+            life: Life(2),
+            ..entry("a", 0)
+        };
+        roster.apply(RosterMessage::Announce(next), Instant::now());
+        assert!(!roster.apply(leave("a", Life(1)), Instant::now()));
+        assert_eq!(ids(&roster), ["a"]);
+        let by_an_older_version = leave("a", Life::UNKNOWN);
+        assert!(roster.apply(by_an_older_version, Instant::now()));
     }
 
     #[test]
@@ -201,6 +259,7 @@ mod tests {
             panic!()
         };
         assert_eq!((read.id.as_str(), read.phase), ("a", Phase::Draining));
+        assert_eq!(read.life, Life::UNKNOWN);
         let query = serde_json::to_string(&RosterMessage::Query).unwrap();
         assert_eq!(query, r#"{"type":"query"}"#);
     }

@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::metrics::VERSION;
-use flotilla_shared::roster::{RosterMessage, WorkerEntry};
+use flotilla_shared::roster::{Life, RosterMessage, WorkerEntry};
 
 use crate::capacity::Capacity;
 
 /// What this worker says of itself.
 pub(crate) struct Announcement {
     pub(crate) id: String,
+    pub(crate) life: Life,
     /// `host:port` under which gateways reach it.
     pub(crate) address: String,
     pub(crate) capacity: Capacity,
@@ -21,14 +22,17 @@ pub(crate) struct Announcement {
 }
 
 impl Announcement {
-    pub(crate) fn entry(&self, phase: Phase) -> WorkerEntry {
+    /// `missed`: how often this worker could not tell channels who comes and goes.
+    pub(crate) fn entry(&self, phase: Phase, missed: u64) -> WorkerEntry {
         WorkerEntry {
             id: self.id.clone(),
+            life: self.life,
             address: self.address.clone(),
             phase,
             connections: self.capacity.used() as u64,
             connections_limit: self.capacity.limit() as u64,
             version: VERSION.to_owned(),
+            missed,
         }
     }
 
@@ -59,6 +63,7 @@ mod tests {
     fn another_worker_with_the_same_id_is_told_from_our_own_echo() {
         let ours = Announcement {
             id: "worker-1".to_owned(),
+            life: Life(1),
             address: "10.0.0.1:8001".to_owned(),
             capacity: Capacity::new(10),
             interval: Duration::from_secs(1),
@@ -67,7 +72,7 @@ mod tests {
             RosterMessage::Announce(WorkerEntry {
                 id: id.to_owned(),
                 address: address.to_owned(),
-                ..ours.entry(Phase::Serving)
+                ..ours.entry(Phase::Serving, 0)
             })
         };
         assert!(ours.tell_of_namesake(&said("worker-1", "10.0.0.2:8001")));

@@ -12,6 +12,7 @@ use flotilla_shared::broker::{
 };
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::roster::RosterMessage;
+use tokio::time::MissedTickBehavior;
 
 use crate::announce::Announcement;
 use crate::fleet::Fleet;
@@ -22,6 +23,9 @@ const INBOX: u64 = 1;
 
 /// How long to wait before trying a broker that could not be reached.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often this worker looks for others that have not been heard of for too long.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The connection, once there is one, for whoever publishes on behalf of the worker.
 pub(crate) type ControlBroker = Arc<OnceLock<Arc<dyn Broker>>>;
@@ -70,13 +74,16 @@ impl Control {
     async fn talk(&self, broker: &dyn Broker, mut events: Box<dyn BrokerEvents>) {
         let mut status = self.lifecycle.subscribe();
         let mut interval = tokio::time::interval(self.announcement.interval);
+        let mut expiry = tokio::time::interval(EXPIRY_INTERVAL);
+        expiry.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch = Vec::new();
         let mut has_namesake = false;
         loop {
             let speaks = tokio::select! {
-                _ = interval.tick() => {
+                _ = interval.tick() => true,
+                _ = expiry.tick() => {
                     self.fleet.forget_the_silent();
-                    true
+                    false
                 }
                 changed = status.changed() => {
                     if changed.is_err() {
@@ -101,7 +108,7 @@ impl Control {
                 return;
             }
             if speaks {
-                let entry = self.announcement.entry(phase);
+                let entry = self.announcement.entry(phase, self.fleet.missed());
                 publish(broker, &RosterMessage::Announce(entry)).await;
             }
         }
@@ -148,6 +155,7 @@ impl Control {
     async fn say_good_bye(&self, broker: &dyn Broker, mut events: Box<dyn BrokerEvents>) {
         let leave = RosterMessage::Leave {
             id: self.announcement.id.clone(),
+            life: self.announcement.life,
         };
         publish(broker, &leave).await;
         // It was handed over, not sent, and the process is about to end: wait until it comes back.

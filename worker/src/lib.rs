@@ -38,6 +38,7 @@ mod process;
 mod rates;
 mod reader;
 mod revocation;
+mod roll;
 mod rounds;
 mod session;
 mod shard;

@@ -14,8 +14,8 @@ use uuid::Uuid;
 use crate::closing::Goodbye;
 use crate::connection::Connection;
 use crate::fleet::{
-    Answer, ConnectionInfo, ConnectionList, Connections, Counts, Disconnect, Errand, Load, Members,
-    Question, Refresh, Subscribe, Target,
+    Answer, ConnectionInfo, ConnectionList, Connections, Counts, Disconnect, Errand, Listed, Load,
+    Members, Question, Refresh, Roll, Subscribe, Target,
 };
 use crate::glob::Glob;
 use crate::session::{Event, ServerCommand, ServerRefresh, ServerSubscribe};
@@ -42,6 +42,7 @@ fn answer(shard: &Rc<Shard>, question: &Question) -> Answer {
         Question::Disconnect(wanted) => disconnect(shard, wanted),
         Question::Presence(asked) => presence(shard, &asked.channel),
         Question::PresenceStats(asked) => users_in(shard, &asked.channel),
+        Question::Roll(asked) => roll(shard, &asked.channels),
         Question::Channels(asked) => channels(shard, &asked.pattern),
         Question::Connections(asked) => connections(shard, asked),
         Question::Revoke(_) => revoke(shard),
@@ -143,6 +144,18 @@ fn users_in(shard: &Shard, name: &str) -> Answer {
         *counts.by_name.entry(member.user).or_default() += 1;
     }
     Answer::Counts(counts)
+}
+
+/// The worker adds which life of it answers.
+fn roll(shard: &Shard, channels: &[String]) -> Answer {
+    let mut entries = Vec::new();
+    for (name, place) in channels.iter().zip(0..) {
+        if let Some(channel) = channel(shard, name) {
+            let members = shard.announced_in(&channel).into_iter();
+            entries.extend(members.map(|member| Listed { place, member }));
+        }
+    }
+    Answer::Roll(Roll { life: 0, entries })
 }
 
 fn channels(shard: &Shard, pattern: &str) -> Answer {

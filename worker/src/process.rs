@@ -15,6 +15,7 @@ use flotilla_shared::auth::{JwksRefresher, Verifier};
 use flotilla_shared::broker::{BrokerError, BrokerMetrics, Brokers};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::metrics::{new_registry, watch_runtimes};
+use flotilla_shared::roster::Life;
 use futures_util::future::try_join_all;
 use prometheus::Registry;
 use tokio::task::{JoinHandle, JoinSet};
@@ -321,15 +322,17 @@ impl Worker {
         let id = &self.config.id;
         let broker = ControlBroker::default();
         let revocations = self.revocations.clone();
+        let life = Life::draw();
         Control {
             announcement: Announcement {
                 id: id.clone(),
+                life,
                 address: self.config.advertised(self.address, brokers),
                 capacity,
                 interval: self.config.announce_interval,
             },
             fleet: Fleet::new(
-                id.clone(),
+                (id.clone(), life),
                 broker.clone(),
                 mailboxes,
                 revocations,

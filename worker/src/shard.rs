@@ -5,6 +5,7 @@
 
 mod announcer;
 mod channels;
+mod rolls;
 mod users;
 
 use std::cell::{Cell, RefCell};
@@ -17,6 +18,7 @@ use flotilla_shared::broker::Broker;
 use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::lifecycle::Lifecycle;
 use slab::Slab;
+use tokio::sync::watch;
 
 use crate::api::ApiService;
 use crate::capacity::Capacity;
@@ -28,6 +30,7 @@ use crate::hub::Hub;
 use crate::look_up::Presences;
 use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
+use crate::roll::Lives;
 use crate::session::Now;
 use crate::wheel::{GRANULARITY, Wheel};
 use announcer::{Announcements, Announcer, publish_all};
@@ -82,6 +85,7 @@ pub(crate) struct Shard {
     hub: RefCell<Hub<Connection>>,
     wheel: RefCell<Wheel>,
     connections: RefCell<Slab<Rc<Connection>>>,
+    lives: RefCell<watch::Receiver<Lives>>,
     presences: Presences,
     users: RefCell<Users>,
     announcer: Announcer,
@@ -99,7 +103,9 @@ impl Shard {
         metrics: ShardMetrics,
         common: Common,
     ) -> Self {
-        let (announcer, announcements) = Announcer::new();
+        let (announcer, announcements) = Announcer::new(common.fleet.clone());
+        let mut lives = common.fleet.lives();
+        lives.mark_changed();
         Self {
             policy,
             limits,
@@ -112,6 +118,7 @@ impl Shard {
             hub: RefCell::new(Hub::new()),
             wheel: RefCell::new(Wheel::new(Instant::now())),
             connections: RefCell::new(Slab::new()),
+            lives: RefCell::new(lives),
             presences: Presences::default(),
             users: RefCell::default(),
             announcer,
@@ -238,9 +245,10 @@ impl Shard {
     pub(crate) fn announcements(&self) -> impl Future<Output = ()> + use<> {
         let announcements = self.announcements.take();
         let broker = self.broker.clone();
+        let fleet = self.fleet().clone();
         async move {
             if let Some(announcements) = announcements {
-                publish_all(broker, announcements).await;
+                publish_all(broker, fleet, announcements).await;
             }
         }
     }
@@ -266,6 +274,7 @@ impl Shard {
                 .for_each(|token| self.broker.unsubscribe(token));
             self.settle();
             self.check_streams();
+            self.call_rolls(now);
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
                 sampled = now;
@@ -276,6 +285,8 @@ impl Shard {
                         .map(|(_, connection)| connection.outbox().queued_bytes())
                         .sum(),
                 );
+                let members = self.hub.borrow().members_remembered();
+                self.metrics.members_remembered(members);
             }
         }
     }

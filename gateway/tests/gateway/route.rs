@@ -162,7 +162,7 @@ async fn without_workers_the_gateway_is_not_ready_and_says_when_to_come_back() {
 async fn workers_come_and_go_by_the_roster() {
     use flotilla_shared::broker::{BrokerEvent, BrokerMetrics, Brokers, MemoryBus};
     use flotilla_shared::lifecycle::Phase;
-    use flotilla_shared::roster::{RosterMessage, WorkerEntry};
+    use flotilla_shared::roster::{Life, RosterMessage, WorkerEntry};
 
     let bus = Brokers::Memory(MemoryBus::default());
     let metrics = BrokerMetrics::register(&prometheus::Registry::new()).unwrap();
@@ -185,11 +185,13 @@ async fn workers_come_and_go_by_the_roster() {
     let worker = Worker::start().await;
     let entry = |phase| WorkerEntry {
         id: "worker-1".to_owned(),
+        life: Life(1),
         address: worker.address.to_string(),
         phase,
         connections: 0,
         connections_limit: 10,
         version: String::new(),
+        missed: 0,
     };
     let say = async |message: RosterMessage| {
         let payload = serde_json::to_vec(&message).unwrap();
@@ -218,6 +220,7 @@ async fn workers_come_and_go_by_the_roster() {
 
     say(RosterMessage::Leave {
         id: "worker-1".to_owned(),
+        life: Life(1),
     })
     .await;
     edge.metric_becomes("flotilla_gateway_workers", |sum| sum == 0.0)

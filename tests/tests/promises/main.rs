@@ -27,6 +27,7 @@ mod overflow;
 mod overload;
 mod permissions;
 mod pings;
+mod presence_loss;
 mod rates;
 mod recovery;
 mod roster;

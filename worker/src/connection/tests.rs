@@ -9,6 +9,7 @@ use flotilla_shared::channel::Channel;
 use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::protocol::Format;
+use flotilla_shared::roster::Life;
 use prometheus::Registry;
 use socket2::SockRef;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -73,7 +74,7 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
         ShardMetrics::new(metrics.clone()),
         Common {
             fleet: Fleet::new(
-                config.id.clone(),
+                (config.id.clone(), Life(1)),
                 ControlBroker::default(),
                 Shards::new(0),
                 Revocations::default(),

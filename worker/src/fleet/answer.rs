@@ -41,6 +41,9 @@ pub(crate) enum Answer {
     /// It was not done.
     #[prost(message, tag = "10")]
     Refused(Refused),
+    /// Members of several channels.
+    #[prost(message, tag = "11")]
+    Roll(Roll),
 }
 
 /// See [`Answer::Done`].
@@ -52,6 +55,26 @@ pub(crate) struct Done {}
 pub(crate) struct Members {
     #[prost(message, repeated, tag = "1")]
     pub(crate) members: Vec<ClientInfo>,
+}
+
+/// See [`Answer::Roll`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Roll {
+    /// The life of the worker that answers.
+    #[prost(fixed64, tag = "1")]
+    pub(crate) life: u64,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) entries: Vec<Listed>,
+}
+
+/// A member of one of the channels.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Listed {
+    /// The channel's place in the question.
+    #[prost(uint32, tag = "1")]
+    pub(crate) place: u32,
+    #[prost(message, required, tag = "2")]
+    pub(crate) member: ClientInfo,
 }
 
 /// See [`Answer::Counts`].
@@ -149,6 +172,7 @@ impl Answer {
             Question::Info(_) => Self::Node(Node::default()),
             Question::Emulate(_) => Self::emulated(Delivery::Unknown),
             Question::Revocations(_) => Self::Revocations(Revocations::default()),
+            Question::Roll(_) => Self::Roll(Roll::default()),
             Question::Subscribe(_)
             | Question::Unsubscribe(_)
             | Question::Disconnect(_)
@@ -170,6 +194,9 @@ impl Answer {
             }
             (Self::Connections(all), Self::Connections(more)) => {
                 all.connections.extend(more.connections);
+            }
+            (Self::Roll(all), Self::Roll(more)) if all.life == more.life => {
+                all.entries.extend(more.entries);
             }
             (Self::Revocations(all), Self::Revocations(more)) => {
                 all.revocations.extend(more.revocations);
@@ -197,6 +224,9 @@ impl Answer {
                     .map(|revocations| Self::Revocations(Revocations { revocations }))
                     .collect()
             }
+            Self::Roll(Roll { life, entries }) => cut(entries, Message::encoded_len)
+                .map(|entries| Self::Roll(Roll { life, entries }))
+                .collect(),
             short => vec![short],
         }
     }
@@ -260,6 +290,7 @@ mod tests {
             Answer::Counts(Counts::default()),
             Answer::Connections(Connections::default()),
             Answer::Revocations(Revocations::default()),
+            Answer::Roll(Roll::default()),
         ] {
             assert_eq!(answer.clone().into_parts(), [answer]);
         }

@@ -42,7 +42,7 @@ pub(super) struct Part {
     #[prost(uint32, tag = "2")]
     pub(super) parts: u32,
     /// `None`: one that this version does not know.
-    #[prost(oneof = "Answer", tags = "3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(oneof = "Answer", tags = "3, 4, 5, 6, 7, 8, 9, 10, 11")]
     pub(super) answer: Option<Answer>,
 }
 

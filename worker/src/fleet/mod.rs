@@ -19,13 +19,14 @@ mod shards;
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_shared::broker::Topic;
 use flotilla_shared::metrics::VERSION;
 use flotilla_shared::protocol::codes::ErrorCode;
-use flotilla_shared::roster::RosterMessage;
+use flotilla_shared::roster::{Life, RosterMessage};
 use futures_util::future::join_all;
 use prost::Message as _;
 use rand::seq::IndexedRandom as _;
@@ -33,12 +34,12 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 
 pub(crate) use answer::{
-    Answer, ConnectionInfo, Connections as ConnectionList, Counts, Members, Node,
+    Answer, ConnectionInfo, Connections as ConnectionList, Counts, Listed, Members, Node, Roll,
 };
 pub(crate) use gather::Gathered;
 pub(crate) use request::{
     Channels, Connections, Disconnect, Emulate, InChannel, Info, Newcomer, Question, Refresh,
-    Revocations, Subscribe, Target, Unsubscribe,
+    Revocations, RollCall, Subscribe, Target, Unsubscribe,
 };
 pub(crate) use revoke::keep_in_step;
 pub(crate) use shards::{Errand, Load, Shards};
@@ -47,6 +48,7 @@ use crate::control::ControlBroker;
 use crate::emulation::Sessions;
 use crate::metrics::{Asked, FleetMetrics};
 use crate::revocation::Revocations as Keeper;
+use crate::roll::Lives;
 use asks::{Asks, TooLarge};
 use message::{Content, Envelope};
 use peers::Peers;
@@ -67,6 +69,8 @@ pub(crate) struct Fleet(Arc<Inner>);
 
 struct Inner {
     id: String,
+    life: Life,
+    missed: AtomicU64,
     broker: ControlBroker,
     peers: Peers,
     asks: Asks,
@@ -111,9 +115,9 @@ impl From<TooLarge> for AskError {
 }
 
 impl Fleet {
-    /// The place of the worker `id`, whose shards take errands at `shards` and whose clients have these `sessions`.
+    /// The place of the worker `id` in this life of it, whose shards take errands at `shards` and whose clients have these `sessions`.
     pub(crate) fn new(
-        id: String,
+        (id, life): (String, Life),
         broker: ControlBroker,
         shards: Shards,
         revocations: Keeper,
@@ -123,6 +127,8 @@ impl Fleet {
         Self(Arc::new(Inner {
             peers: Peers::new(id.clone()),
             id,
+            life,
+            missed: AtomicU64::new(0),
             broker,
             asks: Asks::default(),
             asking: Semaphore::new(ASKS_MAX),
@@ -133,6 +139,26 @@ impl Fleet {
             metrics,
             started: Instant::now(),
         }))
+    }
+
+    /// This life of this worker.
+    pub(crate) fn life(&self) -> Life {
+        self.0.life
+    }
+
+    /// Whose members can be in channels. This worker is among them as soon as it hears itself.
+    pub(crate) fn lives(&self) -> watch::Receiver<Lives> {
+        self.0.peers.lives()
+    }
+
+    /// Channels may not have been told who came or went. The others ask for that when they hear of it.
+    pub(crate) fn miss(&self) {
+        self.0.missed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often that was.
+    pub(crate) fn missed(&self) -> u64 {
+        self.0.missed.load(Ordering::Relaxed)
     }
 
     /// Asks every worker, this one among them.
@@ -276,6 +302,16 @@ impl Fleet {
                 }
                 answer
             }
+            Question::Roll(_) => {
+                let entries = match self.0.shards.answer(question).await {
+                    Some(Answer::Roll(Roll { entries, .. })) => entries,
+                    _ => Vec::new(),
+                };
+                Answer::Roll(Roll {
+                    life: self.0.life.0,
+                    entries,
+                })
+            }
             question => {
                 let nothing = Answer::nothing_to(&question);
                 self.0.shards.answer(question).await.unwrap_or(nothing)
@@ -358,7 +394,7 @@ impl Fleet {
 
     /// Forgets the workers that have not been heard of for too long.
     pub(crate) fn forget_the_silent(&self) {
-        for gone in self.0.peers.expired(Instant::now()) {
+        for gone in self.0.peers.expired() {
             self.0.asks.lose(&gone);
         }
     }

@@ -15,7 +15,7 @@ use crate::revocation::Revocation;
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
     /// `None`: one that this version does not know.
-    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12")]
+    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
     pub(crate) question: Option<Question>,
 }
 
@@ -58,6 +58,9 @@ pub(crate) enum Question {
     /// Tell the revocations that are in force.
     #[prost(message, tag = "12")]
     Revocations(KnownRevocations),
+    /// Who is in channels, of those who are announced to the channels' subscribers.
+    #[prost(message, tag = "13")]
+    Roll(RollCall),
 }
 
 /// Which connections a command is for: those of a user, fewer if more is said.
@@ -169,6 +172,13 @@ pub(crate) struct Refresh {
 pub(crate) struct InChannel {
     #[prost(string, tag = "1")]
     pub(crate) channel: String,
+}
+
+/// See [`Question::Roll`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RollCall {
+    #[prost(string, repeated, tag = "1")]
+    pub(crate) channels: Vec<String>,
 }
 
 /// See [`Question::Channels`].

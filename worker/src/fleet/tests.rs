@@ -3,7 +3,7 @@
 use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::protocol::types::ClientInfo;
-use flotilla_shared::roster::LEASE;
+use flotilla_shared::roster::{LEASE, Life};
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 
@@ -50,8 +50,9 @@ fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
     let revocations = Keeper::default();
     let sessions = Sessions::default();
     let metrics = Metrics::register(&Registry::new()).unwrap();
+    let life = Life::draw();
     let fleet = Fleet::new(
-        id.to_owned(),
+        (id.to_owned(), life),
         broker.clone(),
         shards,
         revocations.clone(),
@@ -62,6 +63,7 @@ fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
     let control = Control {
         announcement: Announcement {
             id: id.to_owned(),
+            life,
             address: format!("{id}:8001"),
             capacity: Capacity::new(10),
             interval: Duration::from_secs(1),

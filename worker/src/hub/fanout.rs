@@ -74,10 +74,17 @@ impl<M: Member> Hub<M> {
         if slot.groups.is_empty() {
             return 0;
         }
+        let announced = slot.roll.is_some().then(|| payload.clone());
         let Ok(push) = Push::decode(payload) else {
             fanout.malformed += 1;
             return 0;
         };
+        if let Some(payload) = announced
+            && push.publication.is_none()
+            && !self.rolls.note(slot, &push, payload, now)
+        {
+            return 0;
+        }
         slot.spread(push, stamp, scratch, fanout)
     }
 
@@ -87,7 +94,11 @@ impl<M: Member> Hub<M> {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.is_dirty = false;
                 slot.groups.flush(fanout);
-                self.subscriptions += slot.settle(&mut self.settled, now);
+                let settled = slot.settle(&mut self.settled, now);
+                if settled > 0 {
+                    self.subscriptions += settled;
+                    self.rolls.keep(index, slot);
+                }
             }
         }
         self.bound_rings();
@@ -120,7 +131,7 @@ impl<M: Member> Slot<M> {
     }
 
     /// Encodes a message for the groups that want it; returns how many members they have.
-    fn spread(
+    pub(super) fn spread(
         &mut self,
         mut push: Push,
         stamp: Option<Stamp>,

@@ -70,6 +70,11 @@ impl<M> Groups<M> {
         self.list.iter().flat_map(|group| group.members.values())
     }
 
+    /// Whether somebody is told who comes and goes.
+    pub(super) fn hear_of_others(&self) -> bool {
+        self.list.iter().any(|group| group.delivery.join_leave)
+    }
+
     /// Takes out everyone who relies on getting everything; what this tick had for them is dropped.
     pub(super) fn take_positioned(&mut self) -> Vec<Rc<M>> {
         let lost = self

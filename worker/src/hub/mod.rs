@@ -21,6 +21,7 @@ mod joining;
 mod mode;
 mod recovery;
 mod ring;
+mod rolls;
 mod room;
 mod slot;
 mod stream;
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use flotilla_shared::channel::Channel;
 
 use crate::wire::Wire;
+use rolls::Rolls;
 use room::RingBytes;
 use slot::{Entry, Slot, State};
 
@@ -44,6 +46,7 @@ pub(crate) use joining::{
     Fetch, History, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
 };
 pub(crate) use mode::Mode;
+pub(crate) use rolls::{RollAnswer, RollQuestion};
 
 /// How long an empty channel stays subscribed at the broker.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);
@@ -80,6 +83,7 @@ pub(crate) struct Hub<M> {
     dirty: Vec<u32>,
     settled: Vec<Settled<M>>,
     ring_bytes: RingBytes,
+    rolls: Rolls,
     /// Where making room for rings goes on.
     ring_hand: usize,
     /// The last ticket that was given to a question to the broker.
@@ -105,6 +109,7 @@ impl<M: Member> Hub<M> {
             dirty: Vec::new(),
             settled: Vec::new(),
             ring_bytes: RingBytes::default(),
+            rolls: Rolls::default(),
             ring_hand: 0,
             tickets: 0,
             subscriptions: 0,
@@ -166,6 +171,7 @@ impl<M: Member> Hub<M> {
         match slot.admit(member, subscribing, ticket, now) {
             Entry::In(joined) => {
                 self.subscriptions += 1;
+                self.rolls.keep(index, slot);
                 Join::Joined(joined)
             }
             Entry::Recovering(query) => Join::Fetch(Fetch {
@@ -243,6 +249,7 @@ impl<M: Member> Hub<M> {
                 }),
             }
         }
+        self.rolls.keep(index, slot);
         self.linger_if_empty(token, now);
         opened
     }
@@ -261,6 +268,7 @@ impl<M: Member> Hub<M> {
         }
         if slot.groups.remove(member.id()) {
             self.subscriptions -= 1;
+            self.rolls.keep(index, slot);
         } else if let Some(stream) = &mut slot.stream {
             let recovering = &mut stream.recovering;
             recovering.retain(|recovering| recovering.member.id() != member.id());

@@ -244,7 +244,7 @@ impl<M: Member> Hub<M> {
         page: Option<HistoryPage>,
         now: Instant,
     ) -> Option<(Rc<M>, Result<Joined, ()>)> {
-        let (_, slot) = slot_of(&mut self.slots, token)?;
+        let (index, slot) = slot_of(&mut self.slots, token)?;
         let stream = slot.stream.as_deref_mut()?;
         let is_asked = |recovering: &Recovering<M>| recovering.ticket == ticket;
         let at = stream.recovering.iter().position(is_asked)?;
@@ -280,6 +280,7 @@ impl<M: Member> Hub<M> {
                 let recovering = stream.recovering.swap_remove(at);
                 let joined = slot.enter(&recovering.member, recovering.delivery, Some(found));
                 self.subscriptions += 1;
+                self.rolls.keep(index, slot);
                 Some((recovering.member, Ok(joined)))
             }
         }

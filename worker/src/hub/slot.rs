@@ -14,6 +14,7 @@ use super::recovery::{Found, Phase, Recovering, publication_of};
 use super::room::RingBytes;
 use super::stream::Stream;
 use super::{Delivery, History, Joined, Member, Mode, Recovery, Settled, Subscribing};
+use crate::roll::Roll;
 
 #[derive(Debug)]
 pub(super) struct Slot<M> {
@@ -27,6 +28,8 @@ pub(super) struct Slot<M> {
     pub(super) filters: Option<Box<Filters>>,
     /// Of a channel with history; while it opens, what has arrived of it so far. Boxed, since most channels have none.
     pub(super) stream: Option<Box<Stream<M>>>,
+    /// Where somebody wants to know who comes and goes. Boxed, since most channels have none.
+    pub(super) roll: Option<Box<Roll>>,
 }
 
 #[derive(Debug)]
@@ -60,6 +63,7 @@ impl<M> Slot<M> {
             groups: Groups::new(),
             filters: None,
             stream: None,
+            roll: None,
         }
     }
 

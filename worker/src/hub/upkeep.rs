@@ -22,6 +22,7 @@ impl<M: Member> Hub<M> {
             && matches!(slot.state, State::Live)
         {
             slot.state = State::Lingering { since: now };
+            slot.roll = None;
             self.lingering.push_back((now, token));
         }
     }

@@ -1,15 +1,16 @@
-//! Questions to all workers.
+//! Questions to all workers, and what is remembered of their members.
 
 use std::time::Duration;
 
 use flotilla_shared::metrics::Register;
-use prometheus::{Error, Histogram, IntCounterVec, exponential_buckets};
+use prometheus::{Error, Histogram, IntCounterVec, IntGauge, exponential_buckets};
 
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct FleetMetrics {
     questions: IntCounterVec,
     duration: Histogram,
+    pub(super) members_remembered: IntGauge,
 }
 
 /// How a question to other workers went.
@@ -51,6 +52,10 @@ impl FleetMetrics {
                 "flotilla_worker_fleet_question_duration_seconds",
                 "How long the other workers took to answer a question.",
                 &exponential_buckets(0.001, 2.0, 12)?,
+            )?,
+            members_remembered: register.gauge(
+                "flotilla_worker_members_remembered",
+                "Members of channels, on any worker, who are remembered for those who are told of joins and leaves; sampled every second.",
             )?,
         })
     }

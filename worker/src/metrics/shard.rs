@@ -29,6 +29,7 @@ pub(crate) struct ShardMetrics {
     channels: Cell<i64>,
     subscriptions: Cell<i64>,
     send_queue_bytes: Cell<i64>,
+    members_remembered: Cell<i64>,
 }
 
 impl ShardMetrics {
@@ -61,6 +62,7 @@ impl ShardMetrics {
             channels: Cell::new(0),
             subscriptions: Cell::new(0),
             send_queue_bytes: Cell::new(0),
+            members_remembered: Cell::new(0),
             process,
         }
     }
@@ -180,6 +182,15 @@ impl ShardMetrics {
             &self.process.connections.send_queue_bytes,
             &self.send_queue_bytes,
             bytes,
+        );
+    }
+
+    /// What the rolls of the shard's channels hold at this moment.
+    pub(crate) fn members_remembered(&self, members: usize) {
+        shift(
+            &self.process.fleet.members_remembered,
+            &self.members_remembered,
+            members,
         );
     }
 }

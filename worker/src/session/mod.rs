@@ -252,6 +252,13 @@ impl Session {
             .map(|subscription| self.client_info(subscription.info.clone()))
     }
 
+    /// How subscribers of `channel` know the client, if they are told that it comes and goes.
+    pub(crate) fn announced_in(&self, channel: &Channel) -> Option<ClientInfo> {
+        self.active(channel)
+            .filter(|subscription| subscription.features.join_leave)
+            .map(|subscription| self.client_info(subscription.info.clone()))
+    }
+
     /// The client is gone, and its user may have another connection for this one.
     pub(crate) fn make_room(&mut self) {
         self.permit = None;

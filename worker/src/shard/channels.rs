@@ -185,6 +185,14 @@ impl Shard {
         infos.collect()
     }
 
+    /// Who of this shard is in `channel`, of those who are announced.
+    pub(crate) fn announced_in(&self, channel: &Channel) -> Vec<ClientInfo> {
+        let hub = self.hub.borrow();
+        let members = hub.members(channel);
+        let infos = members.filter_map(|member| member.session().borrow().announced_in(channel));
+        infos.collect()
+    }
+
     /// Connections in each channel that has any.
     pub(crate) fn population(&self) -> Vec<(Channel, usize)> {
         self.hub.borrow().population()
@@ -215,6 +223,7 @@ impl Shard {
                 } => (token, payload, Some(stamp)),
                 BrokerEvent::Overflow { token, dropped } => {
                     hub.overflowed(token);
+                    hub.doubt_roll(token);
                     // 0 says that some are missing, but not how many.
                     self.metrics
                         .dropped(Dropped::BrokerOverflow, dropped.max(1));
@@ -232,6 +241,9 @@ impl Shard {
                 BrokerEvent::Reconnected => {
                     tracing::info!("broker connection restored");
                     hub.reconnected();
+                    hub.doubt_rolls();
+                    // What was published last may be lost as well.
+                    self.fleet().miss();
                     continue;
                 }
             };

@@ -1,5 +1,7 @@
 //! How the sources are put together.
 
+use flotilla_shared::roster::Life;
+
 use super::*;
 use crate::health::HealthCheck;
 
@@ -23,11 +25,13 @@ fn membership(workers: &[&str]) -> Membership {
 fn entry(id: &str, address: &str, phase: Phase) -> WorkerEntry {
     WorkerEntry {
         id: id.to_owned(),
+        life: Life(1),
         address: address.to_owned(),
         phase,
         connections: 3,
         connections_limit: 10,
         version: String::new(),
+        missed: 0,
     }
 }
 

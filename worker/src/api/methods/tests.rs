@@ -10,6 +10,7 @@ use flotilla_shared::broker::{
 use flotilla_shared::broker::{Retention, Topic};
 use flotilla_shared::outbound::client_tls;
 use flotilla_shared::protocol::types::{Publication, Push};
+use flotilla_shared::roster::Life;
 use prometheus::Registry;
 use prost::Message as _;
 
@@ -62,7 +63,7 @@ impl Bench {
             tls: client_tls(false).unwrap(),
         };
         let fleet = Fleet::new(
-            "a".to_owned(),
+            ("a".to_owned(), Life(1)),
             broker.clone(),
             shards,
             revocations.clone(),

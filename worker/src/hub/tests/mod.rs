@@ -16,6 +16,7 @@ mod fanout;
 mod filter;
 mod model;
 mod recovery;
+mod rolls;
 mod room;
 
 #[derive(Debug)]

@@ -1,0 +1,244 @@
+//! What the hub promises to those who want to know who comes and goes.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use flotilla_shared::protocol::types::{ClientInfo, Join as Coming, Leave as Going};
+use flotilla_shared::roster::{LEASE, Life};
+use uuid::Uuid;
+
+use super::*;
+use crate::roll::{Lives, Peer, announcement};
+
+const A: Life = Life(1);
+const B: Life = Life(2);
+
+fn lives(lives: &[(Life, u64)]) -> Lives {
+    let peers = lives.iter().map(|(life, missed)| {
+        let peer = Peer {
+            worker: format!("worker-{}", life.0),
+            missed: *missed,
+        };
+        (*life, peer)
+    });
+    Arc::new(peers.collect::<BTreeMap<_, _>>())
+}
+
+fn client(number: u32) -> ClientInfo {
+    ClientInfo {
+        client: Uuid::from_u128(u128::from(number)).to_string(),
+        ..ClientInfo::default()
+    }
+}
+
+fn join(number: u32, life: Life) -> Bytes {
+    let push = Push {
+        join: Some(Coming {
+            info: Some(client(number)),
+        }),
+        ..Push::default()
+    };
+    announcement(&push, life)
+}
+
+fn leave(number: u32, life: Life) -> Bytes {
+    let push = Push {
+        leave: Some(Going {
+            info: Some(client(number)),
+        }),
+        ..Push::default()
+    };
+    announcement(&push, life)
+}
+
+fn who_wants_to_know() -> Subscribing {
+    Subscribing {
+        delivery: Delivery {
+            join_leave: true,
+            ..Delivery::default()
+        },
+        recover: None,
+    }
+}
+
+impl Bench {
+    /// Opens a channel for a member who wants to know who comes and goes.
+    fn open_hall(&mut self, member: &Rc<Listener>) -> u64 {
+        let join = self
+            .hub
+            .join(&channel("hall"), member, who_wants_to_know(), self.now);
+        let Join::Open(token) = join else {
+            panic!("{join:?}");
+        };
+        self.hub.opened(token, Ok(None), self.now);
+        token
+    }
+
+    fn announce(&mut self, token: u64, payload: Bytes) {
+        let (mut scratch, mut fanout) = (BytesMut::new(), Fanout::default());
+        let hub = &mut self.hub;
+        hub.receive(token, payload, None, &mut scratch, &mut fanout, self.now);
+        hub.flush(&mut fanout, self.now);
+    }
+
+    fn call(&mut self) {
+        let (mut scratch, mut fanout) = (BytesMut::new(), Fanout::default());
+        self.hub.call_rolls(&mut scratch, &mut fanout, self.now);
+    }
+
+    /// Answers all questions; returns who was asked.
+    fn answer(&mut self, there: &[u32]) -> Vec<String> {
+        let questions = self.hub.roll_questions(self.now);
+        let mut asked = Vec::new();
+        for question in questions {
+            let members = there.iter().map(|number| client(*number)).collect();
+            let answer = RollAnswer::Members(HashMap::from([(0, members)]));
+            self.hub
+                .roll_answered(question.life, &question.about, &answer, self.now);
+            asked.push(question.worker);
+        }
+        asked.sort();
+        asked
+    }
+}
+
+fn told(listener: &Listener) -> usize {
+    listener.text().matches("\"leave\"").count()
+}
+
+#[test]
+fn the_members_of_a_lost_worker_have_left_also_those_who_were_there_before() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    let token = bench.open_hall(&listener);
+    assert_eq!(bench.answer(&[7]), ["worker-1"]);
+    bench.announce(token, join(8, A));
+    assert_eq!(bench.hub.members_remembered(), 2);
+    bench.hub.hear_of(&lives(&[]));
+    bench.call();
+    bench.announce(token, leave(8, A));
+    assert_eq!(told(&listener), 2, "{}", listener.text());
+    assert_eq!(bench.hub.members_remembered(), 0);
+}
+
+#[test]
+fn nobody_is_asked_for_those_who_do_not_want_to_know() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    let token = bench.open("room", &listener);
+    assert!(bench.hub.roll_questions(bench.now).is_empty());
+    bench.announce(token, join(8, A));
+    assert_eq!(bench.hub.members_remembered(), 0);
+}
+
+#[test]
+fn who_does_not_want_to_know_any_more_costs_nothing() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.open_hall(&listener);
+    bench.answer(&[7]);
+    bench.join("hall", &Listener::new(2, Format::Json));
+    bench.hub.leave(&channel("hall"), &listener, bench.now);
+    assert_eq!(bench.hub.members_remembered(), 0);
+    assert_eq!(bench.hub.subscriptions(), 1);
+}
+
+#[test]
+fn a_newcomer_a_worker_that_missed_something_and_our_own_loss_are_asked_about() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    let token = bench.open_hall(&listener);
+    bench.answer(&[]);
+    bench.hub.hear_of(&lives(&[(A, 0), (B, 0)]));
+    assert_eq!(bench.answer(&[]), ["worker-2"]);
+    bench.hub.hear_of(&lives(&[(A, 1), (B, 0)]));
+    assert_eq!(bench.answer(&[]), ["worker-1"]);
+    bench.hub.doubt_roll(token);
+    assert_eq!(bench.answer(&[]), ["worker-1", "worker-2"]);
+    bench.hub.doubt_rolls();
+    assert_eq!(bench.answer(&[]), ["worker-1", "worker-2"]);
+    assert_eq!(bench.answer(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_worker_that_does_not_answer_is_asked_again_a_little_later() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.open_hall(&listener);
+    let question = bench.hub.roll_questions(bench.now).remove(0);
+    assert!(
+        bench.hub.roll_questions(bench.now).is_empty(),
+        "it is asked"
+    );
+    let about = &question.about;
+    bench
+        .hub
+        .roll_answered(A, about, &RollAnswer::Silence, bench.now);
+    assert!(bench.hub.roll_questions(bench.now).is_empty());
+    bench.now += Duration::from_secs(1);
+    assert_eq!(bench.answer(&[7]), ["worker-1"]);
+    assert_eq!(bench.hub.members_remembered(), 1);
+}
+
+#[test]
+fn more_than_an_answer_holds_is_asked_for_in_smaller_pieces() {
+    let mut bench = Bench::new();
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    for number in 0..8 {
+        let (channel, listener) = (
+            channel(&format!("hall-{number}")),
+            Listener::new(number, Format::Json),
+        );
+        let join = bench
+            .hub
+            .join(&channel, &listener, who_wants_to_know(), bench.now);
+        let Join::Open(token) = join else { panic!() };
+        bench.hub.opened(token, Ok(None), bench.now);
+    }
+    let sizes: Vec<usize> = std::iter::from_fn(|| {
+        let question = bench.hub.roll_questions(bench.now).pop()?;
+        let about = &question.about;
+        bench
+            .hub
+            .roll_answered(A, about, &RollAnswer::TooMany, bench.now);
+        Some(about.len())
+    })
+    .collect();
+    assert_eq!(sizes, [8, 2, 1, 1, 1, 1, 1, 1, 1, 1], "and then no more");
+}
+
+#[test]
+fn members_of_a_worker_of_whom_the_fleet_never_hears_leave_with_a_lease() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    let token = bench.open_hall(&listener);
+    bench.announce(token, join(8, A));
+    bench.announce(token, join(9, B));
+    bench.hub.hear_of(&lives(&[(B, 0)]));
+    bench.now += LEASE;
+    bench.call();
+    assert_eq!(told(&listener), 1, "{}", listener.text());
+}
+
+#[test]
+fn thousands_of_leaves_come_a_turn_at_a_time() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.open_hall(&listener);
+    bench.answer(&(0..3000).collect::<Vec<_>>());
+    bench.hub.hear_of(&lives(&[]));
+    bench.call();
+    let first = told(&listener);
+    assert!((100..1500).contains(&first), "{first}");
+    (0..30).for_each(|_| bench.call());
+    assert_eq!(told(&listener), 3000);
+}
+
+#[test]
+fn announcements_of_an_older_version_are_passed_on() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    let token = bench.open_hall(&listener);
+    for _ in 0..2 {
+        bench.announce(token, leave(8, Life::UNKNOWN));
+    }
+    assert_eq!(told(&listener), 2);
+}
