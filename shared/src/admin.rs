@@ -103,10 +103,10 @@ async fn livez(State(process): State<Arc<Process>>) -> (StatusCode, String) {
 
 async fn readyz(State(process): State<Arc<Process>>) -> (StatusCode, String) {
     let phase = process.lifecycle.phase();
-    let ready = if phase == Phase::Serving {
-        (process.ready)()
-    } else {
-        Err(phase.to_string())
+    let ready = match (phase, (process.ready)()) {
+        (Phase::Serving, ready) => ready,
+        (Phase::Starting, Err(obstacle)) => Err(format!("{phase}: {obstacle}")),
+        _ => Err(phase.to_string()),
     };
     match ready {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
@@ -194,6 +194,10 @@ mod tests {
     async fn only_a_serving_process_is_ready() {
         let running = Running::start().await;
         running.check("/readyz", 503, "not ready: starting").await;
+        running.ready.store(false, Ordering::Relaxed);
+        let why = "not ready: starting: broker disconnected";
+        running.check("/readyz", 503, why).await;
+        running.ready.store(true, Ordering::Relaxed);
         running.lifecycle.serving();
         running.check("/readyz", 200, "ready").await;
         running.lifecycle.drain(Duration::from_secs(1));

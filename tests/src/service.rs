@@ -178,6 +178,15 @@ impl Service {
         Ok(response.status().as_u16())
     }
 
+    /// What `/readyz` says.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn readiness(&self) -> Result<String> {
+        let url = format!("http://{}/readyz", self.addresses.admin);
+        Ok(reqwest::get(url).await?.text().await?)
+    }
+
     /// Waits until `/readyz` answers 200.
     ///
     /// # Errors

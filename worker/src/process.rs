@@ -7,7 +7,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
 use std::pin::pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_shared::admin::Admin;
@@ -32,7 +32,7 @@ use crate::listen::listen;
 use crate::metrics::Metrics;
 use crate::revocation::Revocations;
 use crate::shard::Common;
-use crate::thread::{ShardBrokers, ShardContext, ShardThread};
+use crate::thread::{BrokerSlot, ShardBrokers, ShardContext, ShardThread};
 use crate::user_capacity::UserCapacity;
 
 /// How long the roster may take to say good-bye.
@@ -199,7 +199,11 @@ impl Worker {
         let capacity = Capacity::new(self.config.connections_cap());
         let limit = i64::try_from(capacity.limit()).unwrap_or(i64::MAX);
         self.metrics.connections.limit.set(limit);
-        let connected: ShardBrokers = self.listeners.iter().map(|_| OnceLock::new()).collect();
+        let connected: ShardBrokers = self
+            .listeners
+            .iter()
+            .map(|_| BrokerSlot::default())
+            .collect();
         let ready = is_ready(connected.clone(), self.config.verifier.clone());
         let mailboxes = Shards::new(self.listeners.len());
         let sessions = Sessions::default();
@@ -392,11 +396,11 @@ fn is_ready(
     verifier: Arc<Verifier>,
 ) -> impl Fn() -> Result<(), String> + Send + Sync + 'static {
     move || {
-        let all = shards
-            .iter()
-            .all(|broker| broker.get().is_some_and(|broker| broker.is_connected()));
-        if !all {
-            return Err("not connected to the broker".to_owned());
+        let obstacles = shards.iter().filter_map(|shard| shard.check().err());
+        let obstacles: Vec<String> = obstacles.collect();
+        if let Some(first) = obstacles.first() {
+            let (some, all) = (obstacles.len(), shards.len());
+            return Err(format!("{some} of {all} shards: {first}"));
         }
         if !verifier.is_ready() {
             return Err("the keys for tokens have not been fetched yet".to_owned());

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::TcpListener as StdListener;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use flotilla_shared::broker::{
@@ -14,7 +14,7 @@ use flotilla_shared::broker::{
 };
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::tcp;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
@@ -24,7 +24,7 @@ use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::drain::{DrainPlan, drain};
 use crate::fleet::{Errand, Shards};
-use crate::handshakes::Handshakes;
+use crate::handshakes::{Handshakes, Place};
 use crate::metrics::{Metrics, ShardMetrics};
 use crate::operations;
 use crate::policy::Policy;
@@ -41,8 +41,38 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Clients of one shard that may be shaking hands at the same time.
 const HANDSHAKES_MAX: usize = 1024;
 
-/// The broker connection of each shard, once it has one.
-pub(crate) type ShardBrokers = Arc<[OnceLock<Arc<dyn Broker>>]>;
+/// The broker connection of each shard.
+pub(crate) type ShardBrokers = Arc<[BrokerSlot]>;
+
+/// A shard's broker connection, once it has one.
+#[derive(Default)]
+pub(crate) struct BrokerSlot {
+    connected: OnceLock<Arc<dyn Broker>>,
+    /// Why there is none yet.
+    obstacle: Mutex<Option<BrokerError>>,
+}
+
+impl BrokerSlot {
+    /// What keeps this shard from the broker, if anything does.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.connected.get() {
+            Some(broker) if broker.is_connected() => Ok(()),
+            Some(_) => Err("the connection to the broker is lost".to_owned()),
+            None => {
+                let obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(match &*obstacle {
+                    Some(error) => error.to_string(),
+                    None => "connecting to the broker".to_owned(),
+                })
+            }
+        }
+    }
+
+    fn note(&self, error: BrokerError) {
+        let mut obstacle = self.obstacle.lock().unwrap_or_else(PoisonError::into_inner);
+        *obstacle = Some(error);
+    }
+}
 
 /// What every shard's thread is given.
 #[derive(Clone)]
@@ -134,12 +164,6 @@ impl ShardContext {
         listener: StdListener,
         started: oneshot::Sender<()>,
     ) -> Result<(), Failure> {
-        let connection = tokio::select! {
-            connection = self.connect(index) => connection.map_err(Failure::Broker)?,
-            () = self.lifecycle.wait_for(Phase::Draining) => return Ok(()),
-        };
-        let slot = self.connected.get(index).ok_or(Failure::Crashed)?;
-        slot.get_or_init(|| connection.broker.clone());
         let listener = match TcpListener::from_std(listener) {
             Ok(listener) => listener,
             Err(error) => {
@@ -147,6 +171,13 @@ impl ShardContext {
                 return Err(Failure::Crashed);
             }
         };
+        let slot = self.connected.get(index).ok_or(Failure::Crashed)?;
+        let connection = tokio::select! {
+            connection = self.connect(index, slot) => connection.map_err(Failure::Broker)?,
+            () = self.turn_away(&listener) => return Err(Failure::Crashed),
+            () = self.lifecycle.wait_for(Phase::Draining) => return Ok(()),
+        };
+        slot.connected.get_or_init(|| connection.broker.clone());
         let plan = self.config.drain;
         let policy = Rc::new(Policy::new(
             &self.config,
@@ -177,14 +208,26 @@ impl ShardContext {
         served
     }
 
+    /// Answers whoever comes while there is no broker.
+    async fn turn_away(&self, listener: &TcpListener) {
+        let (counts, patience) = (&self.metrics.connections, self.config.limits.head_timeout);
+        let serve = |socket, place| accept::turn_away(socket, place, counts.clone(), patience);
+        accept_all(listener, serve).await;
+    }
+
     /// Connects to the broker, for as long as it takes. A broker that refuses this worker does so because of its
     /// configuration: whoever supervises the process has to know.
-    async fn connect(&self, index: usize) -> Result<BrokerConnection, BrokerError> {
+    async fn connect(
+        &self,
+        index: usize,
+        slot: &BrokerSlot,
+    ) -> Result<BrokerConnection, BrokerError> {
         let name = format!("{}-{index}", self.config.id);
         loop {
             match self.brokers.connect(&name, &self.broker_metrics).await {
                 Err(error) if error.is_temporary() => {
-                    tracing::warn!(%error, "no broker yet; trying again")
+                    tracing::warn!(%error, "no broker yet; trying again");
+                    slot.note(error);
                 }
                 decided => return decided,
             }
@@ -206,8 +249,12 @@ async fn serve(
     let clock = tokio::task::spawn_local(shard.clone().keep_time());
     let clerk = tokio::task::spawn_local(operations::serve(shard.clone(), errands));
     let announcements = tokio::task::spawn_local(shard.announcements());
+    // Also while draining: who comes then gets an answer and goes to another worker.
+    let clients = accept_all(listener, |socket, place| {
+        accept::serve(socket, shard.clone(), place)
+    });
     tokio::select! {
-        () = accept_all(shard, listener) => Err(Failure::Crashed),
+        () = clients => Err(Failure::Crashed),
         () = drain(shard, plan) => Ok(()),
         _ = pump => Err(Failure::Crashed),
         _ = clock => Err(Failure::Crashed),
@@ -216,8 +263,11 @@ async fn serve(
     }
 }
 
-/// Accepts for ever. Also while draining: who comes then gets an answer and goes to another worker.
-async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
+/// Accepts for ever, and has each client served by a task of its own.
+async fn accept_all<F>(listener: &TcpListener, serve: impl Fn(TcpStream, Place) -> F)
+where
+    F: Future<Output = ()> + 'static,
+{
     let handshakes = Handshakes::new(HANDSHAKES_MAX);
     loop {
         match listener.accept().await {
@@ -225,7 +275,7 @@ async fn accept_all(shard: &Rc<Shard>, listener: &TcpListener) {
                 if tcp::prepare(&socket).is_ok() {
                     // The next ones wait in the listener's backlog meanwhile.
                     let place = handshakes.enter().await;
-                    tokio::task::spawn_local(accept::serve(socket, shard.clone(), place));
+                    tokio::task::spawn_local(serve(socket, place));
                 }
             }
             Err(error) => {

@@ -118,8 +118,26 @@ async fn a_network_that_swallows_everything_is_noticed_and_survived() -> Result<
 async fn a_nats_that_hangs_takes_no_worker_from_a_gateway() -> Result<()> {
     let fleet = Fleet::builder().workers(2).start().await?;
     fleet.nats.signal(SIGSTOP)?;
-    // For as long as it takes until a worker that had gone would be forgotten, and more.
-    tokio::time::sleep(LEASE * 2).await;
+    // A gateway that hears nobody asks once a second, and looks at the leases each time. Until it has asked so often, a
+    // worker that had gone would have been forgotten.
+    let gateway = &fleet.gateways[0];
+    let said = ["direction=\"out\""];
+    let asked = async || {
+        gateway
+            .scrape()
+            .await?
+            .sum("flotilla_broker_messages_total", &said)
+    };
+    let before = asked().await?;
+    eventually("the gateway asks in vain", SOON + LEASE * 2, async || {
+        let questions = asked().await? - before;
+        ensure!(
+            questions > LEASE.as_secs_f64() + 1.0,
+            "{questions} questions"
+        );
+        Ok(())
+    })
+    .await?;
     fleet.sees_workers(2).await?;
     fleet.user("newcomer", Json).await?;
     fleet.nats.signal(SIGCONT)?;

@@ -5,6 +5,7 @@
 mod channel_names;
 mod codes;
 mod config;
+mod degraded;
 mod delivery;
 mod delta;
 mod drain;

@@ -7,6 +7,7 @@ mod admit;
 mod answer;
 mod api;
 mod attached;
+mod early;
 mod emulation;
 mod endpoint;
 mod stream;
@@ -34,6 +35,8 @@ use api::Call;
 use attached::{Attached, answered_outbox, attach};
 use emulation::Post;
 use endpoint::Endpoint;
+
+pub(crate) use early::turn_away;
 
 /// A request whose head has been read.
 struct Request {

@@ -18,17 +18,19 @@ pub(crate) enum Rejected {
     Passport,
     Capacity,
     Draining,
+    Starting,
     Timeout,
 }
 
 impl Rejected {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::BadRequest,
         Self::NotFound,
         Self::Origin,
         Self::Passport,
         Self::Capacity,
         Self::Draining,
+        Self::Starting,
         Self::Timeout,
     ];
 
@@ -40,6 +42,7 @@ impl Rejected {
             Self::Passport => "passport",
             Self::Capacity => "capacity",
             Self::Draining => "draining",
+            Self::Starting => "starting",
             Self::Timeout => "timeout",
         }
     }
