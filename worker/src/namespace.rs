@@ -145,6 +145,17 @@ impl Namespaces {
         }
     }
 
+    /// The namespaces that have a history, and what they keep; the empty name stands for channels without a namespace.
+    pub(crate) fn histories(&self) -> Vec<(String, Retention)> {
+        let by_name = self
+            .by_name
+            .iter()
+            .map(|(name, options)| (name.as_str(), options));
+        let all = by_name.chain([("", &self.without_namespace)]);
+        let histories = all.filter_map(|(name, options)| Some((name.to_owned(), options.history?)));
+        histories.collect()
+    }
+
     /// The options of `channel`; `None` when its namespace is not configured.
     pub(crate) fn options(&self, channel: &Channel) -> Option<&NamespaceOptions> {
         match channel.namespace() {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use flotilla_shared::{
     lifecycle::{Lifecycle, Phase, drain_on_signals},
     secret::Secret,
@@ -53,13 +53,6 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
     drain_on_signals(&lifecycle, DRAIN_TIMEOUT)?;
     let transport = arguments.transport()?;
     let profile = Profile::named(&arguments.profile)?;
-    if matches!(transport, Transport::Nats(_)) && profile.keeps_history() {
-        bail!(
-            "profile {} keeps a history of its channels, which a fleet over NATS cannot do yet: \
-             start it without --nats",
-            arguments.profile
-        );
-    }
     let reserved = ports::for_gateway(arguments.port)?;
     let port = reserved.port;
     let demo_listener = ports::for_demo(port).context("no free port for the demo page")?;

@@ -151,9 +151,7 @@ mod tests {
                 demo_port: 8001,
                 log: tracing::Level::WARN,
             };
-            let with_nats =
-                (!settings.profile.keeps_history()).then_some(Some("nats://127.0.0.1:4222"));
-            for nats in [None].into_iter().chain(with_nats) {
+            for nats in [None, Some("nats://127.0.0.1:4222")] {
                 let worker = settings.worker("worker-1", nats);
                 resolve(worker, flotilla_worker::Config::resolve).expect(name);
                 let gateway = settings.gateway(nats);

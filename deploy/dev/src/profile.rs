@@ -7,7 +7,7 @@
 use anyhow::{Context, Result};
 use flotilla_shared::secret::Secret;
 use serde::Deserialize;
-use toml::{Table, Value};
+use toml::Table;
 
 /// Name and text of each profile. A new one is a file and a line here.
 const PROFILES: [(&str, &str); 4] = [
@@ -57,19 +57,6 @@ impl Profile {
             .with_context(|| format!("there is no profile {name:?}"))?;
         toml::from_str(text).with_context(|| format!("profile {name}"))
     }
-
-    /// Whether channels have a history, which they cannot have over NATS yet.
-    pub(crate) fn keeps_history(&self) -> bool {
-        let Some(channel) = self.worker.get("channel") else {
-            return false;
-        };
-        let named = channel.get("namespaces").and_then(Value::as_array);
-        let mut options = channel
-            .get("without_namespace")
-            .into_iter()
-            .chain(named.into_iter().flatten());
-        options.any(|options| options.get("history_size").is_some())
-    }
 }
 
 #[cfg(test)]
@@ -90,19 +77,6 @@ mod tests {
     #[test]
     fn the_default_profile_exists() {
         assert!(names().any(|name| name == DEFAULT));
-    }
-
-    #[test]
-    fn profiles_that_need_history_are_known_and_so_are_those_that_do_not() {
-        for (name, keeps) in [
-            ("chat", false),
-            ("insecure", true),
-            ("open", false),
-            ("tokens", true),
-        ] {
-            let profile = Profile::named(name).expect(name);
-            assert_eq!(profile.keeps_history(), keeps, "{name}");
-        }
     }
 
     #[test]

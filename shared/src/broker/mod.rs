@@ -38,8 +38,11 @@ pub use history::{
 };
 pub use memory::{MemoryBus, MemoryLimits};
 pub use metrics::BrokerMetrics;
-pub use nats::{NatsConfig, NatsLogin, NatsSecret, NatsTls, is_subject_prefix};
-pub use options::{BrokerKind, BrokerOptions, MemoryOptions, NatsOptions, NatsTlsOptions};
+pub use nats::{NatsConfig, NatsHistory, NatsLogin, NatsSecret, NatsTls, is_subject_prefix};
+pub use options::{
+    BrokerKind, BrokerOptions, MemoryOptions, NatsHistoryOptions, NatsOptions, NatsStorage,
+    NatsTlsOptions,
+};
 
 /// A batch stops growing at this number of events, so that one wake-up's work stays short.
 pub const BATCH_EVENTS_MAX: usize = 1024;
@@ -94,7 +97,8 @@ pub trait Broker: Send + Sync + 'static {
     ///
     /// # Errors
     /// As [`Broker::publish`]; after a [`BrokerError::Timeout`] it is not known whether it was appended, and only an
-    /// idempotency key makes a second try safe. [`BrokerError::Refused`] by an adapter that keeps no history.
+    /// idempotency key makes a second try safe. [`BrokerError::Refused`] for a channel that no history was
+    /// configured for: see [`Brokers::keep_history`].
     async fn append(
         &self,
         channel: &Channel,
@@ -214,6 +218,9 @@ pub enum BrokerError {
     /// The broker did not take or confirm it within the configured time.
     #[error("the broker did not answer in time")]
     Timeout,
+    /// The system is there, but cannot do it at the moment: it has no leader, or no room.
+    #[error("the broker cannot do it now: {0}")]
+    Unavailable(String),
     /// The payload is above the system's limit.
     #[error("a payload of {size} bytes is above the broker's limit of {limit}")]
     TooLarge {
@@ -236,14 +243,16 @@ impl BrokerError {
     }
 
     fn no_history() -> Self {
-        Self::Refused("this broker keeps no history".to_owned())
+        Self::Refused("this connection was not made for history".to_owned())
     }
 
     /// Whether the same call may succeed a little later.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Disconnected | Self::Timeout => true,
+            Self::Unreachable(_) | Self::Disconnected | Self::Timeout | Self::Unavailable(_) => {
+                true
+            }
             Self::TooLarge { .. } | Self::Closed | Self::Refused(_) => false,
         }
     }
@@ -278,10 +287,13 @@ impl Brokers {
         }
     }
 
-    /// Whether [`Broker::append`] and what belongs to it work at all.
-    #[must_use]
-    pub fn keeps_history(&self) -> bool {
-        matches!(self, Self::Memory(_))
+    /// Connections are to keep histories, of the channels in these namespaces (empty: those without one). Has to be said
+    /// before the first one is opened; without it, [`Broker::append`] and what belongs to it may be refused.
+    pub fn keep_history(&mut self, namespaces: Vec<(String, Retention)>) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Nats(config) => config.history.namespaces = namespaces,
+        }
     }
 
     /// The address under which whoever uses the same broker is likely to reach this machine; `None` if there is no way

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Brokers, MemoryBus, MemoryLimits, NatsConfig, is_subject_prefix};
+use super::{Brokers, MemoryBus, MemoryLimits, NatsConfig, NatsHistory, is_subject_prefix};
 use crate::config::{Problems, duration};
 use crate::secret::Secret;
 
@@ -89,7 +89,8 @@ pub struct NatsOptions {
     /// How long one attempt to connect may take.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
-    /// How long a subscription may take to be confirmed, and a publication to find room in the connection.
+    /// How long a subscription, or a publication with history, may take to be confirmed, a history to be read, and a
+    /// publication to find room in the connection.
     #[serde(with = "duration")]
     pub request_timeout: Duration,
     /// A connection that is silent for this long is probed; after two unanswered probes it counts as lost.
@@ -98,6 +99,8 @@ pub struct NatsOptions {
     /// How many messages of one channel may wait in the connection for their shard. When there are more, some are dropped
     /// and counted: what a channel keeps is read again, what it does not is lost.
     pub subscription_capacity: usize,
+    /// How the histories of channels are stored, in JetStream.
+    pub history: NatsHistoryOptions,
 }
 
 /// Options named `broker.nats.tls.*`. A server's certificate has to name the host by which it was reached; those of a
@@ -113,6 +116,98 @@ pub struct NatsTlsOptions {
     pub key_file: Option<PathBuf>,
 }
 
+/// Where JetStream keeps histories.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NatsStorage {
+    /// On disk: history outlives a restart of the servers.
+    #[default]
+    File,
+    /// In memory: with one replica, a restart of the server begins all histories anew.
+    Memory,
+}
+
+impl NatsStorage {
+    /// As JetStream spells it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+/// Options named `broker.nats.history.*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsHistoryOptions {
+    /// Streams per namespace that has a history, between which its channels are divided: more make reading cheaper, as
+    /// the server skips the messages of the other channels one by one. Cannot be changed while the streams exist. A
+    /// power of two, up to 1024.
+    pub partitions: u32,
+    /// Where the servers keep histories: `file` or `memory`. Cannot be changed while the streams exist.
+    pub storage: NatsStorage,
+    /// On how many servers of a cluster each publication is kept: 1 to 5.
+    pub replicas: u32,
+    /// Most publications of one worker's shard that wait for the server's confirmation; further ones wait their turn.
+    pub publish_in_flight_max: usize,
+}
+
+impl Default for NatsHistoryOptions {
+    fn default() -> Self {
+        let NatsHistory {
+            partitions,
+            storage,
+            replicas,
+            publish_in_flight_max,
+            ..
+        } = NatsHistory::default();
+        Self {
+            partitions,
+            storage,
+            replicas,
+            publish_in_flight_max,
+        }
+    }
+}
+
+impl NatsHistoryOptions {
+    /// Most partitions. Each is a stream, for which the server has files and tasks.
+    const PARTITIONS_MAX: u32 = 1024;
+
+    /// Most appends in flight: the server drops what is too much for a stream to queue.
+    const IN_FLIGHT_MAX: usize = 10_000;
+
+    fn history(&self, key: &str, problems: &mut Problems) -> NatsHistory {
+        let mut check = |option: &str, is_sound: bool, problem: String| {
+            if !is_sound {
+                problems.add(&format!("{key}.{option}"), problem);
+            }
+        };
+        let partitions =
+            self.partitions.is_power_of_two() && self.partitions <= Self::PARTITIONS_MAX;
+        let most = Self::PARTITIONS_MAX;
+        check(
+            "partitions",
+            partitions,
+            format!("has to be a power of two, up to {most}"),
+        );
+        let replicas = (1..=5).contains(&self.replicas);
+        check("replicas", replicas, "has to be between 1 and 5".to_owned());
+        let most = Self::IN_FLIGHT_MAX;
+        let in_flight = (1..=most).contains(&self.publish_in_flight_max);
+        let problem = format!("has to be between 1 and {most}");
+        check("publish_in_flight_max", in_flight, problem);
+        NatsHistory {
+            partitions: self.partitions,
+            storage: self.storage,
+            replicas: self.replicas,
+            publish_in_flight_max: self.publish_in_flight_max,
+            ..NatsHistory::default()
+        }
+    }
+}
+
 impl Default for NatsOptions {
     fn default() -> Self {
         let NatsConfig {
@@ -124,6 +219,7 @@ impl Default for NatsOptions {
             subscription_capacity,
             ..
         } = NatsConfig::default();
+        let history = NatsHistoryOptions::default();
         Self {
             servers,
             user: None,
@@ -141,6 +237,7 @@ impl Default for NatsOptions {
             request_timeout,
             ping_interval,
             subscription_capacity,
+            history,
         }
     }
 }
@@ -200,6 +297,7 @@ impl NatsOptions {
             request_timeout: self.request_timeout,
             ping_interval: self.ping_interval,
             subscription_capacity: self.subscription_capacity,
+            history: self.history.history(&format!("{key}.history"), problems),
         }
     }
 }

@@ -1,18 +1,17 @@
 //! Every adapter keeps every promise of the broker's contract, on the kinds of runtime that the fleet uses.
 
+mod cluster;
+mod jetstream;
 mod nats_server;
 mod outage;
 mod secure;
 
-use std::time::Duration;
-
-use anyhow::Result;
+use anyhow::{Context, Result};
 use flotilla_shared::broker::conformance::{self, Peer};
-use flotilla_shared::broker::{
-    BrokerEvent, Brokers, HistoryQuery, MemoryBus, MemoryLimits, NatsConfig, Retention, Topic,
-};
+use flotilla_shared::broker::{BrokerEvent, Brokers, MemoryBus, MemoryLimits, NatsConfig, Topic};
 use flotilla_shared::channel::Channel;
 
+use cluster::Cluster;
 use nats_server::NatsServer;
 
 /// Lists the promises once for all adapters.
@@ -51,6 +50,17 @@ macro_rules! promises {
                 }
             )*
         }
+
+        /// In which each call has a subject prefix of its own.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_cluster_keeps_every_promise() -> Result<()> {
+            let cluster = Cluster::start().await?;
+            $(
+                let brokers = cluster.brokers(stringify!($promise));
+                conformance::$promise(&brokers).await.context(stringify!($promise))?;
+            )*
+            Ok(())
+        }
     };
 }
 
@@ -65,6 +75,30 @@ macro_rules! promises_of_streams {
                     Ok(conformance::$promise(&Brokers::Memory(MemoryBus::new())).await?)
                 }
             )*
+        }
+
+        /// As in a worker's shard.
+        mod jetstream_on_one_thread {
+            use super::*;
+            $(
+                #[tokio::test]
+                async fn $promise() -> Result<()> {
+                    let server = NatsServer::start_with_jetstream().await?;
+                    let brokers = Brokers::Nats(server.config_with_history());
+                    Ok(conformance::$promise(&brokers).await?)
+                }
+            )*
+        }
+
+        /// In which each call has a subject prefix of its own.
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn a_cluster_with_three_replicas_keeps_every_promise_of_streams() -> Result<()> {
+            let cluster = Cluster::start().await?;
+            $(
+                let brokers = cluster.brokers(stringify!($promise));
+                conformance::$promise(&brokers).await.context(stringify!($promise))?;
+            )*
+            Ok(())
         }
     };
 }
@@ -103,32 +137,12 @@ promises_of_streams! {
     every_message_names_the_one_before_it
     everyone_sees_the_offsets_in_order
     history_is_read_in_reverse
+    keys_and_versions_outlive_what_they_came_with
     streams_of_odd_channel_names_are_kept_apart
     the_ends_of_many_channels_are_told
     untouched_channels_have_an_end
     what_was_appended_is_read
     what_was_dropped_is_missed
-}
-
-/// `append` is refused by those, and only by those, that say so beforehand.
-#[tokio::test]
-async fn an_adapter_without_history_says_so() -> Result<()> {
-    let server = NatsServer::start().await?;
-    for brokers in [server.brokers(), Brokers::Memory(MemoryBus::new())] {
-        let peer = Peer::connect(&brokers).await?;
-        let channel = Channel::parse("history", 255)?;
-        let retention = Retention {
-            size: 1,
-            ttl: Duration::from_secs(60),
-            meta_ttl: Duration::from_secs(60),
-        };
-        let end = peer
-            .broker
-            .history(&channel, retention, HistoryQuery::default())
-            .await;
-        assert_eq!(brokers.keeps_history(), end.is_ok(), "{end:?}");
-    }
-    Ok(())
 }
 
 #[tokio::test]

@@ -6,7 +6,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use flotilla_shared::broker::{Brokers, NatsConfig};
+use flotilla_shared::broker::conformance;
+use flotilla_shared::broker::{Brokers, NatsConfig, Retention};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::Deserialize;
@@ -40,10 +41,17 @@ impl NatsServer {
 
     /// Starts a server with `configuration`, in the server's own format.
     pub(crate) async fn start_with(configuration: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
+        Self::start_in(tempfile::tempdir()?, configuration, false).await
+    }
+
+    async fn start_in(folder: TempDir, configuration: &str, jetstream: bool) -> Result<Self> {
         let file = configuration_file(&folder);
         std::fs::write(&file, configuration)?;
-        let arguments = vec!["-c".to_owned(), file.display().to_string()];
+        let mut arguments = vec!["-c".to_owned(), file.display().to_string()];
+        if jetstream {
+            let store = folder.path().join("store").display().to_string();
+            arguments.extend(["-js".to_owned(), "-sd".to_owned(), store]);
+        }
         let binary = find_binary()?;
         let process = spawn(&binary, folder.path(), &arguments, "-1")?;
         let url = wait_for_url(folder.path()).await?;
@@ -60,6 +68,21 @@ impl NatsServer {
     pub(crate) fn configure(&self, configuration: &str) -> Result<()> {
         std::fs::write(configuration_file(&self.folder), configuration)?;
         Ok(())
+    }
+
+    /// Starts a server with JetStream, which stores in the server's own folder.
+    pub(crate) async fn start_with_jetstream() -> Result<Self> {
+        Self::start_with_jetstream_and("").await
+    }
+
+    /// As [`start_with_jetstream`](Self::start_with_jetstream), with a configuration.
+    pub(crate) async fn start_with_jetstream_and(configuration: &str) -> Result<Self> {
+        Self::start_in(tempfile::tempdir()?, configuration, true).await
+    }
+
+    /// Where JetStream stores.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("store")
     }
 
     /// Kills the server without giving it a chance to say good-bye.
@@ -121,6 +144,31 @@ impl NatsServer {
     pub(crate) fn brokers(&self) -> Brokers {
         Brokers::Nats(self.config())
     }
+
+    /// A configuration that leads to this server, with a history for all channels of the promises.
+    pub(crate) fn config_with_history(&self) -> NatsConfig {
+        let mut config = self.config();
+        config.history.partitions = 4;
+        config.history.namespaces = namespaces();
+        config
+    }
+}
+
+impl Drop for NatsServer {
+    /// Before its folder is removed: a server that still runs would write into it.
+    fn drop(&mut self) {
+        let _ = self.process.start_kill();
+        while let Ok(None) = self.process.try_wait() {
+            std::thread::yield_now();
+        }
+    }
+}
+
+/// The namespaces of the channels that the promises use.
+pub(crate) fn namespaces() -> Vec<(String, Retention)> {
+    let names = ["", "end", "private", "räume", "聊天"];
+    let namespaces = names.map(|name| (name.to_owned(), conformance::RETENTION));
+    namespaces.to_vec()
 }
 
 fn configuration_file(folder: &TempDir) -> PathBuf {

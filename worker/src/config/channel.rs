@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use flotilla_shared::broker::{BrokerKind, Retention};
+use flotilla_shared::broker::Retention;
 use flotilla_shared::channel::is_namespace_name;
 use flotilla_shared::config::Problems;
 use regex::Regex;
@@ -28,15 +28,12 @@ pub(super) fn namespaces(raw: &RawConfig, problems: &mut Problems) -> Namespaces
     if channel.history_meta_ttl.is_zero() {
         problems.add("channel.history_meta_ttl", "must not be zero");
     }
-    let fleet = Fleet {
-        broker: raw.broker.kind,
-        meta_ttl: channel.history_meta_ttl,
-    };
+    let meta_ttl = channel.history_meta_ttl;
     let without = Written {
         key: "channel.without_namespace",
         options: &channel.without_namespace,
     }
-    .resolve(fleet, problems);
+    .resolve(meta_ttl, problems);
     let mut by_name = HashMap::new();
     for (at, namespace) in channel.namespaces.iter().enumerate() {
         let key = format!("channel.namespaces.{at}");
@@ -48,19 +45,12 @@ pub(super) fn namespaces(raw: &RawConfig, problems: &mut Problems) -> Namespaces
             key: &key,
             options: &namespace.options(),
         }
-        .resolve(fleet, problems);
+        .resolve(meta_ttl, problems);
         if by_name.insert(namespace.name.clone(), options).is_some() {
             problems.add(&format!("{key}.name"), "another namespace has this name");
         }
     }
     Namespaces::new(without, by_name)
-}
-
-/// What all namespaces share.
-#[derive(Clone, Copy)]
-struct Fleet {
-    broker: BrokerKind,
-    meta_ttl: Duration,
 }
 
 /// The options of one namespace and where they are written.
@@ -71,9 +61,9 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    fn resolve(self, fleet: Fleet, problems: &mut Problems) -> NamespaceOptions {
+    fn resolve(self, meta_ttl: Duration, problems: &mut Problems) -> NamespaceOptions {
         let raw = self.options;
-        let history = self.history(fleet, problems);
+        let history = self.history(meta_ttl, problems);
         self.check_needs(problems);
         NamespaceOptions {
             allow_subscribe_for_client: raw.allow_subscribe_for_client,
@@ -121,7 +111,7 @@ impl Written<'_> {
             .flatten()
     }
 
-    fn history(self, fleet: Fleet, problems: &mut Problems) -> Option<Retention> {
+    fn history(self, of_all: Duration, problems: &mut Problems) -> Option<Retention> {
         let (size, ttl) = (self.options.history_size, self.options.history_ttl);
         match (size == 0, ttl.is_zero()) {
             (true, true) => return None,
@@ -135,13 +125,8 @@ impl Written<'_> {
             }
             (false, false) => {}
         }
-        if fleet.broker == BrokerKind::Nats {
-            let problem = "channels have no history over NATS yet; it needs broker.kind = \"memory\", which is one \
-                           worker alone";
-            self.add("history_size", problem, problems);
-        }
         let own = self.options.history_meta_ttl;
-        let meta_ttl = if own.is_zero() { fleet.meta_ttl } else { own };
+        let meta_ttl = if own.is_zero() { of_all } else { own };
         if meta_ttl < ttl {
             let (option, problem) = match own.is_zero() {
                 true => ("history_ttl", "is longer than channel.history_meta_ttl"),

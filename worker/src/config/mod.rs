@@ -99,6 +99,9 @@ impl Config {
             problems.add("require_passport", "needs passport.secret_key");
         }
         let hooks = hooks::options(raw, problems);
+        let namespaces = channel::namespaces(raw, problems);
+        let mut brokers = raw.broker.brokers("broker", problems);
+        brokers.keep_history(namespaces.histories());
         let api = api::options(&raw.http_api, problems);
         Some(Self {
             id: if raw.id.is_empty() {
@@ -108,7 +111,7 @@ impl Config {
             },
             listen: raw.listen,
             admin_listen: raw.admin_listen,
-            brokers: raw.broker.brokers("broker", problems),
+            brokers,
             drain_timeout: raw.drain.timeout,
             log: raw.log.clone(),
             advertise: raw.advertise.clone(),
@@ -127,7 +130,7 @@ impl Config {
             },
             client: client::options(raw, problems),
             channel_max_bytes: raw.channel.max_length,
-            namespaces: channel::namespaces(raw, problems),
+            namespaces,
             verifier: Arc::new(client::verifier(&raw.client, problems)),
             hooks: hooks?,
             api,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use flotilla_shared::broker::{BrokerKind, Retention};
+use flotilla_shared::broker::{BrokerKind, Brokers, Retention};
 use flotilla_shared::config::Problems;
 use flotilla_shared::secret::Secret;
 
@@ -32,11 +32,15 @@ fn problems(change: impl FnOnce(&mut RawConfig)) -> Vec<(String, String)> {
     }
 }
 
-/// What is made of channels without a namespace.
-fn namespace(change: impl FnOnce(&mut RawConfig)) -> crate::namespace::NamespaceOptions {
+fn resolved(change: impl FnOnce(&mut RawConfig)) -> Config {
     let mut problems = Problems::default();
     let config = Config::resolve(&raw(change), &mut problems);
-    let config = problems.finish(config).unwrap();
+    problems.finish(config).unwrap()
+}
+
+/// What is made of channels without a namespace.
+fn namespace(change: impl FnOnce(&mut RawConfig)) -> crate::namespace::NamespaceOptions {
+    let config = resolved(change);
     let channel = flotilla_shared::channel::Channel::parse("lobby", 255).unwrap();
     config.namespaces.options(&channel).unwrap().clone()
 }
@@ -203,16 +207,20 @@ fn every_mistake_of_every_namespace_is_told_at_once() {
 }
 
 #[test]
-fn history_over_nats_is_refused_in_so_many_words() {
-    let found = problems(|raw| {
+fn the_broker_is_told_which_namespaces_have_a_history() {
+    let config = resolved(|raw| {
         raw.broker.kind = BrokerKind::Nats;
         with_history(&mut raw.channel.without_namespace);
     });
-    let [(key, problem)] = &found[..] else {
-        panic!("{found:?}");
+    let Brokers::Nats(nats) = &config.brokers else {
+        panic!("another broker");
     };
-    assert_eq!(key, "channel.without_namespace.history_size");
-    assert!(problem.contains("broker.kind = \"memory\""), "{problem}");
+    let names = nats
+        .history
+        .namespaces
+        .iter()
+        .map(|(name, _)| name.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), [""]);
 }
 
 #[test]

@@ -117,7 +117,7 @@ impl Processes {
         let command = nats::command(&program, &files)?;
         self.nats = Some(Child::start("nats", command, self.log, &mut self.ends)?);
         let server = nats::listening(&files).await?;
-        let again = nats::same_again(&program, &server);
+        let again = nats::same_again(&program, &files, &server);
         self.commands.push(("nats".to_owned(), again));
         Ok(self.nats_server.insert(server).url.clone())
     }

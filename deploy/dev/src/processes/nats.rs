@@ -51,13 +51,14 @@ pub(super) fn find(asked: Option<&Path>, path: Option<&OsStr>) -> Result<PathBuf
 /// When this program's own path is not known.
 pub(super) fn command(program: &Path, directory: &Path) -> Result<Command> {
     let mut command = Command::new(env::current_exe().context("the path of this program")?);
-    let arguments: [&OsStr; 8] = [
+    let arguments: [&OsStr; 9] = [
         "exec-with-parent".as_ref(),
         program.as_os_str(),
         "--addr=127.0.0.1".as_ref(),
         "--port=-1".as_ref(),
         "--ports_file_dir".as_ref(),
         directory.as_os_str(),
+        "--jetstream".as_ref(),
         "--store_dir".as_ref(),
         directory.as_os_str(),
     ];
@@ -72,9 +73,10 @@ struct PortsFile {
 }
 
 /// The command that starts `program` at the same address again.
-pub(super) fn same_again(program: &Path, server: &NatsServer) -> String {
+pub(super) fn same_again(program: &Path, directory: &Path, server: &NatsServer) -> String {
     let port = server.url.rsplit(':').next().unwrap_or_default();
-    format!("{} --addr 127.0.0.1 --port {port}", program.display())
+    let (program, directory) = (program.display(), directory.display());
+    format!("{program} --addr 127.0.0.1 --port {port} --jetstream --store_dir {directory}")
 }
 
 /// Waits until the server writes its ports into `directory`.

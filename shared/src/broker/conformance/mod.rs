@@ -31,12 +31,12 @@ pub use history::{
     the_ends_of_many_channels_are_told, untouched_channels_have_an_end, what_was_appended_is_read,
     what_was_dropped_is_missed,
 };
-pub use peer::Peer;
+pub use peer::{Peer, RETENTION};
 pub use streams::{
     a_full_queue_shows_in_the_stream, a_plain_publication_is_in_no_stream,
     a_repeated_key_gives_the_first_place, a_version_that_is_not_newer_is_dropped,
     an_append_that_is_too_large_is_refused, every_message_names_the_one_before_it,
-    everyone_sees_the_offsets_in_order,
+    everyone_sees_the_offsets_in_order, keys_and_versions_outlive_what_they_came_with,
 };
 
 use super::BrokerError;

@@ -19,8 +19,9 @@ use crate::channel::Channel;
 /// When to stop waiting for what should come at once: long enough for a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the promises keep of a stream.
-pub(super) const RETENTION: Retention = Retention {
+/// What the promises keep of a stream. They are about channels without a namespace, except that the ends of many are told
+/// in `end`, and that odd names are in `private`, `räume` and `聊天`.
+pub const RETENTION: Retention = Retention {
     size: 8,
     ttl: Duration::from_secs(3600),
     meta_ttl: Duration::from_secs(7200),

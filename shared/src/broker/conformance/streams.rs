@@ -166,6 +166,37 @@ pub async fn a_version_that_is_not_newer_is_dropped(brokers: &Brokers) -> Outcom
     peer.expect_no_more()
 }
 
+/// A key that is remembered decides before the version does; a removal of the history forgets neither.
+///
+/// # Errors
+/// If the promise is broken.
+pub async fn keys_and_versions_outlive_what_they_came_with(brokers: &Brokers) -> Outcome {
+    let peer = Peer::connect(brokers).await?;
+    let channel = channel("both")?;
+    let append = |key: &str, version| Append {
+        payload: "x".into(),
+        idempotency_key: key.to_owned(),
+        version,
+        version_epoch: String::new(),
+    };
+    let first = peer.append(&channel, append("a", 2)).await?;
+    for _ in 0..2 {
+        for (key, version, repeated) in [("a", 2, true), ("a", 1, true), ("b", 2, false)] {
+            let again = append(key, version);
+            let appended = peer.broker.append(&channel, RETENTION, again).await?;
+            let as_it_should_be = match appended {
+                Appended::Repeated(position) => repeated && position == first,
+                Appended::Outdated(_) => !repeated,
+                Appended::Published(_) => false,
+            };
+            demand(as_it_should_be, || format!("{key} {version}: {appended:?}"))?;
+        }
+        peer.broker.remove_history(&channel).await?;
+    }
+    peer.append(&channel, append("b", 3)).await?;
+    Ok(())
+}
+
 /// What is published without being appended arrives, and is not remembered.
 ///
 /// # Errors

@@ -19,6 +19,7 @@ use futures_util::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
+use super::history::History;
 use super::link::Link;
 use crate::broker::{BrokerError, BrokerMetrics};
 
@@ -101,11 +102,15 @@ impl Keeper {
     }
 
     /// Runs until either half of the connection is dropped.
-    pub(super) async fn run(mut self, mut opens: mpsc::Receiver<Open>) {
+    pub(super) async fn run(
+        mut self,
+        mut opens: mpsc::Receiver<Open>,
+        history: Option<Arc<History>>,
+    ) {
         let mut wishes = Vec::new();
         while !self.wire.link.is_closed() {
             if self.wire.is_broken() {
-                self.restore().await;
+                self.restore(history.as_deref()).await;
                 continue;
             }
             tokio::select! {
@@ -151,8 +156,8 @@ impl Keeper {
     }
 
     /// Waits until the client is connected again; it has then sent all subscriptions anew, and the barrier proves that
-    /// the server has them.
-    async fn restore(&mut self) {
+    /// the server has them. Then the histories are looked after, so that whoever is told of the reconnect finds them.
+    async fn restore(&mut self, history: Option<&History>) {
         let link = Arc::clone(&self.wire.link);
         link.go_down();
         while !link.is_closed() {
@@ -162,7 +167,15 @@ impl Keeper {
             }
             self.wire.connects = self.wire.statistics.connects.load(Ordering::Relaxed);
             match self.barrier.pass(&self.wire).await {
-                Ok(()) => return link.go_up(),
+                Ok(()) => {
+                    if let Some(history) = history {
+                        tokio::select! {
+                            () = history.restore() => {}
+                            () = self.wire.broken() => continue,
+                        }
+                    }
+                    return link.go_up();
+                }
                 Err(BrokerError::Closed) => link.close(),
                 Err(error) => tracing::debug!(%error, "NATS barrier failed, trying again"),
             }

@@ -3,11 +3,13 @@
 //! async-nats reports through a callback. Its reports may get lost when many come at once, so they only say "look
 //! again"; what counts is read from the client's own state.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_nats::{Event, ServerError};
 use tokio::sync::Notify;
 
+use super::history::NatsHistory;
 use super::table::Table;
 use crate::broker::BrokerMetrics;
 use crate::broker::metrics::{ConnectionGauge, DisconnectReason, ErrorKind};
@@ -27,9 +29,9 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(metrics: &BrokerMetrics) -> Self {
+    pub(super) fn new(metrics: &BrokerMetrics, history: &NatsHistory) -> Self {
         Self {
-            table: Table::new(metrics),
+            table: Table::new(metrics, Arc::clone(&history.lives)),
             metrics: metrics.clone(),
             gauge: ConnectionGauge::new(metrics),
             closed: AtomicBool::new(false),

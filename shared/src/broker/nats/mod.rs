@@ -1,13 +1,15 @@
 //! The broker for production: core NATS, one subject per topic, so that each process receives only what it wants.
 //!
 //! This folder is the only place that knows `async_nats`. `address` reads the configured servers, `login` and `tls` say
-//! who we are and whom we trust, `subject` spells topics, `table` holds the subscriptions and gathers their messages, `keeper` is the task that opens and restores
-//! them, `link` is what the parts share.
+//! who we are and whom we trust, `subject` spells topics, `table` holds the subscriptions and gathers their messages,
+//! `keeper` is the task that opens and restores them, `link` is what the parts share; `history` keeps what channels with
+//! a history remember, in JetStream.
 //!
 //! async-nats reconnects by itself and sends all subscriptions anew. What it does not do, and this adapter adds: a
 //! barrier that proves a subscription, refusing to publish into a connection that is gone, and telling what was lost.
 
 mod address;
+mod history;
 mod keeper;
 mod link;
 mod login;
@@ -32,6 +34,7 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use self::address::{MalformedAddress, Servers};
+use self::history::{History, READER_CAPACITY};
 use self::keeper::{Keeper, OPENS_QUEUED, Open};
 use self::link::Link;
 use self::login::introduce;
@@ -43,6 +46,7 @@ use super::{
 };
 use crate::channel::Channel;
 
+pub use self::history::NatsHistory;
 pub use self::login::{NatsLogin, NatsSecret};
 pub use self::subject::is_subject_prefix;
 pub use self::tls::NatsTls;
@@ -78,6 +82,8 @@ pub struct NatsConfig {
     /// The default holds what one turn of the client's task can read of messages of some 100 bytes and more, so a
     /// listener that takes turns with it loses nothing. It costs no memory until it is used.
     pub subscription_capacity: usize,
+    /// Which channels have a history, and how it is stored.
+    pub history: NatsHistory,
 }
 
 impl Default for NatsConfig {
@@ -91,6 +97,7 @@ impl Default for NatsConfig {
             request_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(10),
             subscription_capacity: 16_384,
+            history: NatsHistory::default(),
         }
     }
 }
@@ -124,9 +131,14 @@ pub(super) async fn connect(
     let subjects = Subjects::new(&config.subject_prefix)?;
     let servers = Servers::parse(&config.servers)
         .map_err(|error| BrokerError::Refused(format!("NATS server {error}")))?;
-    let link = Arc::new(Link::new(metrics));
-    let client = options(config, &servers, name, Arc::clone(&link))
-        .connect(servers.addresses)
+    let link = Arc::new(Link::new(metrics, &config.history));
+    let noted = Arc::clone(&link);
+    let client = options(config, &servers, &subjects, name)
+        .event_callback(move |event| {
+            noted.note(event);
+            std::future::ready(())
+        })
+        .connect(servers.addresses.clone())
         .await
         .map_err(|error| connect_error(&error))?;
     let barrier = subjects.barrier(&Uuid::new_v4().simple().to_string());
@@ -146,8 +158,19 @@ pub(super) async fn connect(
         }
         other => other?,
     };
+    let history = if config.history.namespaces.is_empty() {
+        None
+    } else {
+        let reader = options(config, &servers, &subjects, &format!("{name} (history)"))
+            .subscription_capacity(READER_CAPACITY)
+            .connect(servers.addresses)
+            .await
+            .map_err(|error| connect_error(&error))?;
+        let clients = (client.clone(), reader);
+        Some(Arc::new(History::start(config, clients, &link).await?))
+    };
     let (opens, wishes) = mpsc::channel(OPENS_QUEUED);
-    tokio::spawn(keeper.run(wishes));
+    tokio::spawn(keeper.run(wishes, history.clone()));
     let events = Box::new(NatsEvents {
         link: Arc::clone(&link),
     });
@@ -158,13 +181,19 @@ pub(super) async fn connect(
         subjects,
         link,
         opens,
+        history,
         request_timeout,
         metrics,
     });
     Ok(BrokerConnection { broker, events })
 }
 
-fn options(config: &NatsConfig, servers: &Servers, name: &str, link: Arc<Link>) -> ConnectOptions {
+fn options(
+    config: &NatsConfig,
+    servers: &Servers,
+    subjects: &Subjects,
+    name: &str,
+) -> ConnectOptions {
     let login = match &servers.login {
         Some(login) => Arc::new(login.clone()),
         None => Arc::clone(&config.login),
@@ -182,10 +211,7 @@ fn options(config: &NatsConfig, servers: &Servers, name: &str, link: Arc<Link>) 
         .read_buffer_capacity(READ_BYTES)
         .max_reconnects(None)
         .reconnect_delay_callback(reconnect_delay)
-        .event_callback(move |event| {
-            link.note(event);
-            std::future::ready(())
-        })
+        .custom_inbox_prefix(subjects.inboxes())
 }
 
 /// Doubles from attempt to attempt. Half of it is chance, so that a fleet does not return in step.
@@ -227,6 +253,7 @@ struct NatsBroker {
     subjects: Subjects,
     link: Arc<Link>,
     opens: mpsc::Sender<Open>,
+    history: Option<Arc<History>>,
     request_timeout: Duration,
     metrics: BrokerMetrics,
 }
@@ -241,6 +268,12 @@ impl NatsBroker {
         } else {
             Err(BrokerError::Disconnected)
         }
+    }
+
+    /// What keeps the histories, if it can be reached.
+    fn history(&self) -> Result<&History, BrokerError> {
+        self.check_connected()?;
+        self.history.as_deref().ok_or_else(BrokerError::no_history)
     }
 
     async fn open(&self, topic: &Topic, token: u64) -> Result<(), BrokerError> {
@@ -316,25 +349,55 @@ impl Broker for NatsBroker {
         outcome
     }
 
-    async fn append(&self, _: &Channel, _: Retention, _: Append) -> Result<Appended, BrokerError> {
-        Err(BrokerError::no_history())
+    async fn append(
+        &self,
+        channel: &Channel,
+        _: Retention,
+        append: Append,
+    ) -> Result<Appended, BrokerError> {
+        let size = append.payload.len();
+        let appended = match self.history() {
+            Ok(history) => history.append(channel, &append).await,
+            Err(error) => Err(error),
+        };
+        match &appended {
+            Ok(appended) => self.metrics.appended(appended, size),
+            Err(error) => self.metrics.failed(error),
+        }
+        appended
     }
 
     async fn history(
         &self,
-        _: &Channel,
-        _: Retention,
-        _: HistoryQuery,
+        channel: &Channel,
+        retention: Retention,
+        query: HistoryQuery,
     ) -> Result<HistoryPage, BrokerError> {
-        Err(BrokerError::no_history())
+        let page = match self.history() {
+            Ok(history) => history.read(channel, retention, query).await,
+            Err(error) => Err(error),
+        };
+        match &page {
+            Ok(page) => self.metrics.read(page),
+            Err(error) => self.metrics.failed(error),
+        }
+        page
     }
 
-    async fn ends(&self, _: &[Channel]) -> Result<Vec<StreamPosition>, BrokerError> {
-        Err(BrokerError::no_history())
+    async fn ends(&self, channels: &[Channel]) -> Result<Vec<StreamPosition>, BrokerError> {
+        let ends = match self.history() {
+            Ok(history) => history.ends(channels).await,
+            Err(error) => Err(error),
+        };
+        ends.inspect_err(|error| self.metrics.failed(error))
     }
 
-    async fn remove_history(&self, _: &Channel) -> Result<(), BrokerError> {
-        Err(BrokerError::no_history())
+    async fn remove_history(&self, channel: &Channel) -> Result<(), BrokerError> {
+        let removed = match self.history() {
+            Ok(history) => history.remove(channel).await,
+            Err(error) => Err(error),
+        };
+        removed.inspect_err(|error| self.metrics.failed(error))
     }
 
     fn is_connected(&self) -> bool {

@@ -9,7 +9,7 @@ use async_nats::Subject;
 use crate::broker::{BrokerError, Topic};
 
 /// Longest subject that is built. The server's own limit is that of a protocol line, 4096 bytes by default.
-const SUBJECT_MAX_BYTES: usize = 1024;
+pub(super) const SUBJECT_MAX_BYTES: usize = 1024;
 
 /// Builds subjects below one prefix.
 #[derive(Debug, Clone)]
@@ -59,6 +59,11 @@ impl Subjects {
         Ok(subject.into())
     }
 
+    /// What the subjects begin with on which answers to requests arrive.
+    pub(super) fn inboxes(&self) -> String {
+        format!("{}.inbox", self.prefix)
+    }
+
     /// The subject on which the connection `id` talks to itself. `id` must be a plain token.
     pub(super) fn barrier(&self, id: &str) -> Subject {
         format!("{}.barrier.{id}", self.prefix).into()
@@ -67,7 +72,7 @@ impl Subjects {
 
 /// Appends `name` as one token: printable ASCII stands for itself, everything that means something to NATS, and `%`, is
 /// written as `%` and two hexadecimal digits per byte.
-fn push_token(name: &str, token: &mut String) {
+pub(super) fn push_token(name: &str, token: &mut String) {
     for byte in name.bytes() {
         if byte.is_ascii_graphic() && !matches!(byte, b'.' | b'*' | b'>' | b'%') {
             token.push(char::from(byte));

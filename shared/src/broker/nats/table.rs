@@ -12,11 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use async_nats::Subscriber;
+use async_nats::{Message, Subscriber};
 use futures_util::StreamExt;
 use futures_util::task::AtomicWaker;
 
-use crate::broker::{BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BrokerError, BrokerEvent, BrokerMetrics};
+use super::history::{Life, Lives, Republished};
+use crate::broker::{
+    BATCH_BYTES_MAX, BATCH_EVENTS_MAX, BrokerError, BrokerEvent, BrokerMetrics, Stamp,
+    StreamPosition,
+};
 
 /// From so many dropped messages in one batch on, any subscription may have lost some: async-nats reports each drop
 /// through a queue of 128, and what does not fit there is not reported. Half of that keeps a distance.
@@ -27,6 +31,7 @@ pub(super) struct Table {
     state: Mutex<State>,
     ready: Arc<Ready>,
     metrics: BrokerMetrics,
+    lives: Arc<Lives>,
 }
 
 #[derive(Default)]
@@ -54,6 +59,8 @@ struct Flow {
     subscriber: Subscriber,
     bell: Arc<Bell>,
     waker: Waker,
+    /// The stream that the last message was in.
+    life: Option<Arc<Life>>,
 }
 
 /// The tokens whose queues may hold something, and whom to wake for them.
@@ -90,11 +97,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Table {
-    pub(super) fn new(metrics: &BrokerMetrics) -> Self {
+    pub(super) fn new(metrics: &BrokerMetrics, lives: Arc<Lives>) -> Self {
         Self {
             state: Mutex::default(),
             ready: Arc::default(),
             metrics: metrics.clone(),
+            lives,
         }
     }
 
@@ -143,6 +151,7 @@ impl Table {
             subscriber,
             bell,
             waker,
+            life: None,
         });
     }
 
@@ -218,7 +227,7 @@ impl Table {
         let before = batch.len();
         batch.append(&mut state.untold);
         state.take_drops(batch);
-        let (messages, bytes) = state.take_messages(&self.ready, batch);
+        let (messages, bytes) = state.take_messages(&self.ready, &self.lives, batch);
         self.metrics.received(messages, bytes);
         if batch.len() > before {
             Poll::Ready(true)
@@ -245,7 +254,12 @@ impl State {
     }
 
     /// Visits the subscriptions that rang; returns the number of messages taken and their bytes.
-    fn take_messages(&mut self, ready: &Ready, batch: &mut Vec<BrokerEvent>) -> (usize, usize) {
+    fn take_messages(
+        &mut self,
+        ready: &Ready,
+        lives: &Lives,
+        batch: &mut Vec<BrokerEvent>,
+    ) -> (usize, usize) {
         let (mut messages, mut bytes) = (0, 0);
         while messages < BATCH_EVENTS_MAX && bytes < BATCH_BYTES_MAX {
             let Some(token) = lock(&ready.tokens).pop_front() else {
@@ -264,10 +278,7 @@ impl State {
             while let Poll::Ready(Some(message)) = flow.subscriber.poll_next_unpin(&mut context) {
                 messages += 1;
                 bytes += message.payload.len();
-                batch.push(BrokerEvent::Message {
-                    token,
-                    payload: message.payload,
-                });
+                batch.push(event(token, message, &mut flow.life, lives));
                 if messages >= BATCH_EVENTS_MAX || bytes >= BATCH_BYTES_MAX {
                     // To the end of the line: one busy topic must not starve the others.
                     flow.waker.wake_by_ref();
@@ -276,6 +287,40 @@ impl State {
             }
         }
         (messages, bytes)
+    }
+}
+
+/// What a message says. One without headers is in no stream, and costs no look at them.
+fn event(token: u64, message: Message, life: &mut Option<Arc<Life>>, lives: &Lives) -> BrokerEvent {
+    let payload = message.payload;
+    let headers = message.headers.as_ref();
+    let Some(republished) = headers.and_then(Republished::read) else {
+        return BrokerEvent::Message { token, payload };
+    };
+    if !life
+        .as_ref()
+        .is_some_and(|life| life.is_named(republished.stream))
+    {
+        *life = lives.meet(republished.stream);
+    }
+    let Some(life) = life else {
+        return BrokerEvent::Message { token, payload };
+    };
+    let offset = republished.sequence;
+    life.see(offset);
+    let epoch = life.epoch();
+    let stamp = Stamp {
+        position: StreamPosition { offset, epoch },
+        previous: republished.previous,
+    };
+    if republished.is_removal {
+        BrokerEvent::HistoryRemoved { token, stamp }
+    } else {
+        BrokerEvent::StreamMessage {
+            token,
+            payload,
+            stamp,
+        }
     }
 }
 
