@@ -8,13 +8,14 @@ use flotilla_tests::SOON;
 use flotilla_tests::client::{Client, Dial, publish, subscribe};
 use flotilla_tests::eventually::eventually;
 use flotilla_tests::fault::Link;
-use flotilla_tests::fleet::{Fleet, PASSPORT_SECRET};
-use flotilla_tests::nats::Nats;
+use flotilla_tests::fleet::{Builder, Fleet, PASSPORT_SECRET, namespace};
+use flotilla_tests::nats::{Layout, Nats};
 use flotilla_tests::service::{Service, Settings};
 use flotilla_tests::token;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
+use crate::nats_login::kept;
 use crate::server_api::call;
 
 /// Far below what it takes to notice that a silent connection is lost, with the usual `ping_interval`.
@@ -81,8 +82,10 @@ async fn a_fleet_that_starts_without_nats_says_so_and_comes_up_when_it_is_there(
 
 /// What is asked of a fleet that cannot do it now is answered at once: by a temporary error, where that can be said.
 async fn each_is_told_at_once(fleet: &Fleet, client: &mut Client) -> Result<()> {
-    let error = client.refusal(publish("room", "1")).await?;
-    ensure!(error.temporary, "{error:?}");
+    for channel in ["room", "kept:1"] {
+        let error = client.refusal(publish(channel, "1")).await?;
+        ensure!(error.temporary, "{channel}: {error:?}");
+    }
     let error = client.refusal(subscribe("new")).await?;
     ensure!(error.temporary, "{error:?}");
     let api = fleet.workers[0].addresses().api.clone().context("no API")?;
@@ -136,10 +139,12 @@ async fn while_nats_says_nothing_nobody_waits_longer_than_the_time_limit() -> Re
     let mut client = fleet.user("ada", Json).await?;
     client.subscribe("room").await?;
     fleet.links.iter().for_each(Link::stall);
-    // A subscription has to be confirmed; a publication only has to find room.
+    // A subscription and what is stored have to be confirmed; another publication only has to find room.
     let told = async {
-        let error = client.refusal(subscribe("new")).await?;
-        ensure!(error.temporary, "{error:?}");
+        for command in [subscribe("new"), publish("kept:1", "1")] {
+            let error = client.refusal(command).await?;
+            ensure!(error.temporary, "{error:?}");
+        }
         client.publish("room", "\"before\"").await
     };
     timeout(AT_ONCE, told).await.context("somebody waits")??;
@@ -159,14 +164,60 @@ async fn while_nats_says_nothing_nobody_waits_longer_than_the_time_limit() -> Re
     Ok(())
 }
 
+#[tokio::test]
+async fn a_full_nats_refuses_what_it_cannot_keep_and_carries_the_rest() -> Result<()> {
+    let full = Layout {
+        stores: true,
+        configuration: "accounts { fleet: { jetstream: { max_file: 65536 }, users: [{ user: u, password: p }] } }\n\
+                        no_auth_user: u",
+        ..Layout::default()
+    };
+    let fleet = builder().nats(full).start().await?;
+    let mut client = fleet.user("ada", Json).await?;
+    client.subscribe("room").await?;
+    let large = || publish("kept:1", format!("\"{}\"", "x".repeat(20_000)));
+    let mut taken = 0;
+    let error = loop {
+        ensure!(taken < 5, "there was room for {taken}");
+        match client.call(large()).await?.error {
+            Some(error) => break error,
+            None => taken += 1,
+        }
+    };
+    ensure!(error.temporary && taken > 0, "{error:?} after {taken}");
+    client.publish("room", "\"live\"").await?;
+    assert_eq!(client.publication("room").await?.data, "\"live\"");
+    assert_eq!(fleet.workers[0].health("/readyz").await?, 200);
+
+    // Whoever makes room is served again.
+    let api = fleet.workers[0].addresses().api.clone().context("no API")?;
+    call(&api, "history_remove", &[], &json!({"channel": "kept:1"})).await?;
+    eventually("there is room again", SOON, async || {
+        let reply = client.call(large()).await?;
+        ensure!(reply.publish.is_some(), "{:?}", reply.error);
+        Ok(())
+    })
+    .await
+}
+
 /// One worker; with `linked`, NATS can be made to hang for it.
 async fn fleet(linked: bool) -> Result<Fleet> {
-    let lobby = flotilla_tests::fleet::namespace("lobby", &["presence"]);
-    let builder = Fleet::builder()
+    let stores = Layout {
+        stores: true,
+        ..Layout::default()
+    };
+    let builder = builder().nats(stores);
+    let builder = if linked { builder.linked() } else { builder };
+    builder.start().await
+}
+
+/// One worker that keeps some histories and little patience.
+fn builder() -> Builder {
+    let lobby = namespace("lobby", &["presence"]);
+    Fleet::builder()
         .worker("broker.nats.request_timeout", "500ms")
         .worker("http_api.listen", "127.0.0.1:0")
         .worker("http_api.insecure", true)
-        .worker("channel.namespaces", vec![lobby]);
-    let builder = if linked { builder.linked() } else { builder };
-    builder.start().await
+        .worker("broker.nats.history.partitions", 2)
+        .worker("channel.namespaces", vec![lobby, kept()])
 }
