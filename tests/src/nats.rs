@@ -177,13 +177,17 @@ impl Nats {
         .map_err(|output| anyhow::anyhow!("{} ended:\n{output}", self.name))
     }
 
-    /// How many clients are connected to it.
+    /// How many connections it has from the process of this name.
     ///
     /// # Errors
     /// When it does not answer.
-    pub async fn connections(&self) -> Result<u64> {
-        let answer: Value = self.monitor("varz").await?.json().await?;
-        answer["connections"].as_u64().context("its connections")
+    pub async fn connections_of(&self, process: &str) -> Result<usize> {
+        let answer: Value = self.monitor("connz").await?.json().await?;
+        let connections = answer["connections"].as_array().context("its clients")?;
+        let names = connections
+            .iter()
+            .filter_map(|client| client["name"].as_str());
+        Ok(names.filter(|name| name.starts_with(process)).count())
     }
 
     /// How many streams' leader this server is, as far as it knows.

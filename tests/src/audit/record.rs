@@ -85,12 +85,4 @@ impl Record {
         let mut channels = self.channels.values();
         channels.all(|events| events.iter().any(&like))
     }
-
-    /// How many publications were given, in all channels together.
-    pub fn given(&self) -> usize {
-        let events = self.channels.values().flatten();
-        events
-            .filter(|event| matches!(event, Event::Given(..)))
-            .count()
-    }
 }

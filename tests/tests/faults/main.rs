@@ -2,6 +2,10 @@
 //!
 //! Each test has a fleet, clients and publishers of its own, and looks at the record of every client: see `stage`.
 
+mod cluster;
 mod gateway;
+mod link;
+mod nats;
 mod stage;
 mod told;
+mod worker;

@@ -9,7 +9,9 @@ use flotilla_tests::audit::{Event, Losses, Record};
 use flotilla_tests::client::Dial;
 use flotilla_tests::eventually::eventually;
 use flotilla_tests::fleet::{Builder, Fleet};
+use flotilla_tests::nats::Layout;
 use flotilla_tests::publisher::{Api, Publishers};
+use flotilla_tests::service::ANY_PORT;
 use flotilla_tests::subscriber::Subscriber;
 use flotilla_tests::token;
 use toml::{Table, Value};
@@ -30,7 +32,20 @@ const AFTER: u64 = 4;
 
 const KEY: &str = "the key of the back end";
 
-/// A fleet whose channels keep so many publications, and which pings its clients often.
+/// A nats-server that stores streams.
+pub(crate) fn stores() -> Layout {
+    Layout {
+        stores: true,
+        ..Layout::default()
+    }
+}
+
+/// Three workers over NATS, whose channels keep everything that a test publishes, and which ping their clients often.
+pub(crate) fn builder() -> Builder {
+    keeping(1000)
+}
+
+/// The same, with channels that keep so many publications.
 pub(crate) fn keeping(publications: i64) -> Builder {
     let mut namespace = Table::new();
     for (key, value) in [
@@ -43,8 +58,11 @@ pub(crate) fn keeping(publications: i64) -> Builder {
         namespace.insert(key.to_owned(), value);
     }
     Fleet::builder()
-        .worker("http_api.listen", "127.0.0.1:0")
+        .workers(3)
+        .nats(stores())
+        .worker("http_api.listen", ANY_PORT)
         .worker("http_api.key", KEY)
+        .worker("broker.nats.history.partitions", 4)
         .worker("client.ping_interval", "2s")
         .worker("client.pong_timeout", "1s")
         .worker("channel.namespaces", vec![Value::from(namespace)])
@@ -101,6 +119,36 @@ impl Stage {
         self.publishers.write(messages).await
     }
 
+    /// How many clients a worker serves.
+    pub(crate) async fn clients_of(&self, worker: usize) -> Result<usize> {
+        let scrape = self.fleet.workers[worker].scrape().await?;
+        let clients = scrape.sum("flotilla_worker_connections", &[])? as usize;
+        ensure!(clients > 0, "worker {worker} serves nobody");
+        Ok(clients)
+    }
+
+    /// Waits until a worker has lost a connection to NATS, and has all of them again.
+    pub(crate) async fn reconnected(&self, worker: usize) -> Result<()> {
+        let worker = &self.fleet.workers[worker];
+        eventually(
+            &format!("{} has reconnected", worker.id()),
+            SOON,
+            async || {
+                let scrape = worker.scrape().await?;
+                let sum = |name| scrape.sum(name, &[]);
+                let all = sum("flotilla_broker_connections")?;
+                let connected = sum("flotilla_broker_connected")?;
+                let reconnects = sum("flotilla_broker_reconnects_total")?;
+                ensure!(
+                    reconnects > 0.0 && connected == all,
+                    "{reconnects} reconnects, {connected} of {all} are connected"
+                );
+                Ok(())
+            },
+        )
+        .await
+    }
+
     /// Waits until at least so many clients have come back, and have recovered all their channels.
     pub(crate) async fn come_back(&self, clients: usize) -> Result<()> {
         let what = format!("{clients} clients have come back");
@@ -125,8 +173,7 @@ impl Stage {
         for subscriber in self.subscribers {
             records.push(subscriber.stop().await?);
         }
-        let given: usize = records.iter().map(Record::given).sum();
-        println!("{} published, {given} given", ledger.acknowledged());
+        println!("{} published; {}", ledger.acknowledged(), seen(&records));
         let is_told = |event: &Event| matches!(event, Event::Missed(_));
         let told = records.iter().any(|record| record.everywhere(is_told));
         ensure!(told || losses == Losses::None, "nobody has missed anything");
@@ -146,6 +193,23 @@ fn dial(fleet: &Fleet, number: usize) -> Result<Dial> {
     } else {
         Protobuf
     }))
+}
+
+/// What clients saw, in numbers, for whoever reads what a test printed.
+fn seen(records: &[Record]) -> String {
+    let count = |like: fn(&Event) -> bool| {
+        let channels = records.iter().flat_map(Record::channels);
+        let events = channels.flat_map(|(_, events)| events);
+        events.filter(|event| like(event)).count()
+    };
+    format!(
+        "{} given, {} recovered, {} told of a loss, {} unsubscribed, {} disconnected",
+        count(|event| matches!(event, Event::Given(..))),
+        count(|event| matches!(event, Event::Recovered(_))),
+        count(|event| matches!(event, Event::Missed(_))),
+        count(|event| matches!(event, Event::Unsubscribed(_))),
+        count(|event| matches!(event, Event::Disconnected(..))),
+    )
 }
 
 /// Whether the client was told in every channel what has become of it.
