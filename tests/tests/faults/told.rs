@@ -3,7 +3,7 @@
 use anyhow::Result;
 use flotilla_tests::audit::Losses;
 
-use crate::stage::{CLIENTS, Stage, keeping};
+use crate::stage::{CLIENTS, Stage, builder, keeping};
 
 #[tokio::test]
 async fn whoever_cannot_get_what_it_missed_is_told_so_and_misses_nothing_else() -> Result<()> {
@@ -22,6 +22,21 @@ async fn when_a_stream_has_lost_everything_nobody_takes_an_old_place_for_a_new_o
     let mut stage = Stage::set(alone).await?;
     stage.fleet.workers[0].process().kill().await?;
     stage.fleet.workers[0].restart().await?;
+    stage.come_back(CLIENTS).await?;
+    stage.judge(Losses::Told).await
+}
+
+#[tokio::test]
+async fn when_nats_has_lost_all_streams_nobody_takes_an_old_place_for_a_new_one() -> Result<()> {
+    let forgetful = builder().worker("broker.nats.history.storage", "memory");
+    let mut stage = Stage::set(forgetful).await?;
+    stage.fleet.nats.kill().await?;
+    for worker in &stage.fleet.workers {
+        worker
+            .metric_becomes("flotilla_broker_connected", &[], 0.0)
+            .await?;
+    }
+    stage.fleet.nats.restart().await?;
     stage.come_back(CLIENTS).await?;
     stage.judge(Losses::Told).await
 }
