@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::admit::Admission;
+use crate::announce::Announcement;
 use crate::config::Config;
 use crate::drain::drain;
 use crate::edge::{Edge, EdgeApp};
@@ -164,6 +165,7 @@ impl Gateway {
         }
         let (connections_max, plan) = (self.config.connections_cap(), self.config.drain);
         self.metrics.limit_connections(connections_max);
+        let address = self.plain.local_addr();
         let pool = self.pool;
         let edge = Arc::new(Edge {
             admission: Admission::new(
@@ -177,6 +179,11 @@ impl Gateway {
             config: self.config.edge,
         });
         let roster = brokers.or(self.config.brokers).zip(self.broker_metrics);
+        let roster = roster.map(|(brokers, metrics)| {
+            let connections = edge.connections.clone();
+            let announcement = Announcement::new(address, &brokers, connections, lifecycle.clone());
+            (brokers, metrics, announcement)
+        });
         let membership = Membership::new(pool.clone(), self.config.pool);
         let ready = {
             let edge = edge.clone();

@@ -9,6 +9,7 @@
 //! `health`; `drain` lets everybody go; `error` is what refused clients are told.
 
 mod admit;
+mod announce;
 pub mod cli;
 pub mod config;
 mod drain;

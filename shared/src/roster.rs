@@ -1,9 +1,9 @@
 //! Who is in the fleet, and how loaded.
 //!
-//! Owns: the messages in which workers speak of themselves, and the table that a listener makes of them. The table is
+//! Owns: the messages in which workers and gateways speak of themselves, and the table that a listener makes of them. The table is
 //! pure: it is fed messages and the time, and knows neither the broker that carried them nor what they are for.
 //!
-//! A worker announces itself at short intervals and whenever its phase changes. An entry lives as long as its lease:
+//! Each announces itself at short intervals and whenever its phase changes. An entry lives as long as its lease:
 //! who has not been heard of for that long is gone, however it went.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use crate::lifecycle::Phase;
 /// How long an entry lives without being announced again.
 pub const LEASE: Duration = Duration::from_secs(5);
 
-/// Most workers in a table; announcements of more are not taken in.
+/// Most workers, and most gateways, in a table; announcements of more are not taken in.
 pub const ENTRIES_MAX: usize = 4096;
 
 /// Longest `id`, `address` and `version` that are taken in, in bytes.
@@ -63,6 +63,21 @@ pub struct WorkerEntry {
     pub missed: u64,
 }
 
+/// What a gateway says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GatewayEntry {
+    /// Its name, unique in the fleet: each life of a gateway has another one.
+    pub id: String,
+    /// `host:port` of its client listener.
+    pub address: String,
+    /// Only a gateway that is [`Phase::Serving`] takes new clients.
+    pub phase: Phase,
+    /// Open client connections.
+    pub connections: u64,
+    /// Its version.
+    pub version: String,
+}
+
 /// What is said on the roster's topic, as JSON. Fields that a reader does not know are ignored, so that versions can
 /// be mixed while a fleet is upgraded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,6 +85,8 @@ pub struct WorkerEntry {
 pub enum RosterMessage {
     /// A worker is there.
     Announce(WorkerEntry),
+    /// A gateway is there. It says no good-bye: it is forgotten with its lease.
+    AnnounceGateway(GatewayEntry),
     /// A worker leaves, in good order.
     Leave {
         /// Its name.
@@ -87,6 +104,7 @@ pub enum RosterMessage {
 pub struct Roster {
     lease: Duration,
     entries: BTreeMap<String, (WorkerEntry, Instant)>,
+    gateways: BTreeMap<String, (GatewayEntry, Instant)>,
 }
 
 impl Roster {
@@ -96,23 +114,25 @@ impl Roster {
         Self {
             lease,
             entries: BTreeMap::new(),
+            gateways: BTreeMap::new(),
         }
     }
 
-    /// Takes a message in; true if an entry has come, gone or changed.
+    /// Takes a message in; true if a worker's entry has come, gone or changed.
     pub fn apply(&mut self, message: RosterMessage, now: Instant) -> bool {
         match message {
             RosterMessage::Announce(entry) => self.announce(entry, now),
+            RosterMessage::AnnounceGateway(entry) => {
+                self.announce_gateway(entry, now);
+                false
+            }
             RosterMessage::Leave { id, life } => self.leave(&id, life),
             RosterMessage::Query => false,
         }
     }
 
     fn announce(&mut self, entry: WorkerEntry, now: Instant) -> bool {
-        let is_sane = !entry.id.is_empty()
-            && entry.id.len() <= TEXT_MAX_BYTES
-            && entry.address.len() <= TEXT_MAX_BYTES
-            && entry.version.len() <= TEXT_MAX_BYTES;
+        let is_sane = is_sane(&entry.id, &entry.address, &entry.version);
         let is_known = self.entries.contains_key(&entry.id);
         if !is_sane || !is_known && self.entries.len() >= ENTRIES_MAX {
             return false;
@@ -126,6 +146,15 @@ impl Roster {
         is_news
     }
 
+    fn announce_gateway(&mut self, entry: GatewayEntry, now: Instant) {
+        let is_known = self.gateways.contains_key(&entry.id);
+        if is_sane(&entry.id, &entry.address, &entry.version)
+            && (is_known || self.gateways.len() < ENTRIES_MAX)
+        {
+            self.gateways.insert(entry.id.clone(), (entry, now));
+        }
+    }
+
     /// A worker that was started again meanwhile has not left.
     fn leave(&mut self, id: &str, life: Life) -> bool {
         let is_meant = self.entries.get(id).is_some_and(|(entry, _)| {
@@ -134,10 +163,12 @@ impl Roster {
         is_meant && self.entries.remove(id).is_some()
     }
 
-    /// Removes and returns the entries whose lease has lapsed.
+    /// Removes the entries whose lease has lapsed, and returns the workers among them.
     pub fn expire(&mut self, now: Instant) -> Vec<WorkerEntry> {
         let mut lapsed = Vec::new();
         let lease = self.lease;
+        let gateways = &mut self.gateways;
+        gateways.retain(|_, (_, heard)| now.saturating_duration_since(*heard) < lease);
         self.entries.retain(|_, (entry, heard)| {
             let is_alive = now.saturating_duration_since(*heard) < lease;
             if !is_alive {
@@ -153,12 +184,25 @@ impl Roster {
         for (_, heard) in self.entries.values_mut() {
             *heard = now;
         }
+        for (_, heard) in self.gateways.values_mut() {
+            *heard = now;
+        }
     }
 
-    /// Everyone who is there, in the order of their ids.
+    /// Every gateway that is there, in the order of their ids.
+    pub fn gateways(&self) -> impl Iterator<Item = &GatewayEntry> {
+        self.gateways.values().map(|(entry, _)| entry)
+    }
+
+    /// Every worker that is there, in the order of their ids.
     pub fn entries(&self) -> impl Iterator<Item = &WorkerEntry> {
         self.entries.values().map(|(entry, _)| entry)
     }
+}
+
+fn is_sane(id: &str, address: &str, version: &str) -> bool {
+    let texts = [id, address, version];
+    !id.is_empty() && texts.iter().all(|text| text.len() <= TEXT_MAX_BYTES)
 }
 
 #[cfg(test)]
@@ -225,6 +269,24 @@ mod tests {
         assert_eq!(ids(&roster), ["a"]);
         let by_an_older_version = leave("a", Life::UNKNOWN);
         assert!(roster.apply(by_an_older_version, Instant::now()));
+    }
+
+    #[test]
+    fn a_gateway_is_there_while_it_announces_itself_and_is_no_worker() {
+        let start = Instant::now();
+        let mut roster = Roster::new(LEASE);
+        let gateway = GatewayEntry {
+            id: "g".to_owned(),
+            address: "10.0.0.9:8000".to_owned(),
+            phase: Phase::Serving,
+            connections: 1,
+            version: String::new(),
+        };
+        roster.apply(RosterMessage::AnnounceGateway(gateway.clone()), start);
+        assert_eq!(roster.gateways().collect::<Vec<_>>(), [&gateway]);
+        assert!(ids(&roster).is_empty());
+        assert!(roster.expire(start + LEASE).is_empty());
+        assert_eq!(roster.gateways().count(), 0);
     }
 
     #[test]

@@ -36,7 +36,8 @@ pub(crate) async fn answer(shard: &Rc<Shard>, look_up: LookUp) -> Reply {
     let reply = match subject {
         Subject::Presence => {
             let fleet = shard.fleet().clone();
-            let ask = async move || presence(&fleet, &in_channel).await;
+            let max_bytes = shard.limits().outbox_max_bytes;
+            let ask = async move || presence(&fleet, &in_channel, max_bytes).await;
             let result = shard.presences().members.answer(channel, ask).await;
             result.map(|presence| Reply::presence(id, PresenceResult { presence }))
         }
@@ -79,15 +80,24 @@ async fn history(
     })
 }
 
+/// Everybody who is there, unless that is more than a client's queue may hold: a thousand clients that ask at the same
+/// time get a list each. Counts always fit.
 async fn presence(
     fleet: &Fleet,
     channel: &InChannel,
+    max_bytes: usize,
 ) -> Result<BTreeMap<String, ClientInfo>, ErrorCode> {
     let answers = ask(fleet, Question::Presence(channel.clone())).await?;
     let members = answers.into_iter().flat_map(|answer| match answer {
         Answer::Members(members) => members.members,
         _ => Vec::new(),
     });
+    let members: Vec<ClientInfo> = members.collect();
+    let bytes: usize = members.iter().map(prost::Message::encoded_len).sum();
+    if bytes > max_bytes {
+        return Err(ErrorCode::LimitExceeded);
+    }
+    let members = members.into_iter();
     Ok(members.map(|info| (info.client.clone(), info)).collect())
 }
 

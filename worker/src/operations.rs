@@ -138,12 +138,10 @@ fn presence(shard: &Shard, name: &str) -> Answer {
 }
 
 fn users_in(shard: &Shard, name: &str) -> Answer {
-    let mut counts = Counts::default();
-    let members = channel(shard, name).map(|channel| shard.presence(&channel));
-    for member in members.into_iter().flatten() {
-        *counts.by_name.entry(member.user).or_default() += 1;
-    }
-    Answer::Counts(counts)
+    let by_name = channel(shard, name).map(|channel| shard.users_in(&channel));
+    Answer::Counts(Counts {
+        by_name: by_name.unwrap_or_default(),
+    })
 }
 
 /// The worker adds which life of it answers.

@@ -19,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::pool::{Member, Pool, Worker, WorkerState};
 use super::roster;
+use crate::announce::Announcement;
 use crate::config::PoolConfig;
 
 /// How long a resolved name is good for, and how long one that does not resolve is left alone.
@@ -54,7 +55,10 @@ impl Membership {
 
     /// Keeps the pool up to date until the broker refuses to let the roster be heard. Dropping the future ends
     /// everything it has started.
-    pub(crate) async fn run(mut self, roster: Option<(Brokers, BrokerMetrics)>) -> BrokerError {
+    pub(crate) async fn run(
+        mut self,
+        roster: Option<(Brokers, BrokerMetrics, Announcement)>,
+    ) -> BrokerError {
         let (announced, mut entries) = watch::channel(Vec::new());
         let (targets, watched) = watch::channel(BTreeSet::new());
         let (publish, mut unhealthy) = watch::channel(BTreeSet::new());
@@ -67,8 +71,8 @@ impl Membership {
         });
         // Kept so that waiting for the roster is waiting for ever where there is none.
         let _announced = match roster {
-            Some((brokers, metrics)) => {
-                tasks.spawn(roster::listen(brokers, metrics, announced));
+            Some((brokers, metrics, announcement)) => {
+                tasks.spawn(roster::listen(brokers, metrics, announcement, announced));
                 None
             }
             None => Some(announced),

@@ -1,4 +1,4 @@
-//! Listens to the roster: which workers have announced themselves through the broker.
+//! Listens to the roster: which workers have announced themselves through the broker. Announces this gateway there, too.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,11 @@ use flotilla_shared::roster::{LEASE, Roster, RosterMessage, WorkerEntry};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+use crate::announce::Announcement;
+
 /// Time between two attempts to reach the broker.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// How often leases are looked at.
+/// How often leases are looked at, and this gateway announces itself.
 const EXPIRE_INTERVAL: Duration = Duration::from_secs(1);
 /// After this silence everyone is asked, among them ourselves.
 const ASK_AFTER: Duration = Duration::from_secs(2);
@@ -30,6 +32,7 @@ const TOKEN: u64 = 0;
 pub(super) async fn listen(
     brokers: Brokers,
     metrics: BrokerMetrics,
+    announcement: Announcement,
     workers: watch::Sender<Vec<WorkerEntry>>,
 ) -> Result<(), BrokerError> {
     let mut roster = Roster::new(LEASE);
@@ -41,7 +44,7 @@ pub(super) async fn listen(
                 is_complaining = false;
                 was_connected = true;
                 roster.renew_all(Instant::now());
-                follow(connection, &mut roster, &workers).await;
+                follow(connection, &announcement, &mut roster, &workers).await;
                 "the connection was closed".to_owned()
             }
             Err(error) if !was_connected && !error.is_temporary() => return Err(error),
@@ -71,16 +74,21 @@ async fn subscribe(
 
 /// Asks everyone to announce themselves. If that fails, they do so soon anyway.
 async fn query(broker: &dyn Broker) {
-    let Ok(message) = serde_json::to_vec(&RosterMessage::Query) else {
+    say(broker, &RosterMessage::Query).await;
+}
+
+async fn say(broker: &dyn Broker, message: &RosterMessage) {
+    let Ok(message) = serde_json::to_vec(message) else {
         return;
     };
     if let Err(error) = broker.publish(&Topic::Roster, message.into()).await {
-        tracing::debug!(%error, "the roster could not be asked");
+        tracing::debug!(%error, "nothing could be said on the roster");
     }
 }
 
 async fn follow(
     mut connection: BrokerConnection,
+    announcement: &Announcement,
     roster: &mut Roster,
     workers: &watch::Sender<Vec<WorkerEntry>>,
 ) {
@@ -119,6 +127,7 @@ async fn follow(
                 changed
             }
             _ = expiry.tick() => {
+                say(&*connection.broker, &announcement.message()).await;
                 if heard.elapsed() >= ASK_AFTER {
                     query(&*connection.broker).await;
                 }

@@ -1,6 +1,6 @@
 //! What a back end wants of a user happens on whichever worker serves the user, whichever worker is asked.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use flotilla_shared::protocol::Format::{Json, Protobuf};
 use flotilla_shared::protocol::types::{Command, PresenceRequest, PresenceStatsRequest};
 use flotilla_tests::SOON;
@@ -106,7 +106,47 @@ async fn whichever_worker_is_asked_knows_who_is_on_all_of_them() -> Result<()> {
             }
         }
         assert_eq!(nodes.len(), 2);
+        eventually("the gateway is named", SOON, async || {
+            let answer = call(&fleet, worker, "info", &json!({})).await?;
+            let gateways = answer["result"]["gateways"].as_array().context("none")?;
+            let [gateway] = &gateways[..] else {
+                bail!("{answer}")
+            };
+            let address = &fleet.gateways[0].addresses().websocket;
+            ensure!(gateway["address"] == *address, "{gateway}");
+            ensure!(gateway["phase"] == "serving", "{gateway}");
+            ensure!(gateway["num_clients"] == 2, "{gateway}");
+            Ok(())
+        })
+        .await?;
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_presence_that_a_client_s_queue_does_not_hold_is_refused_and_counted_all_the_same()
+-> Result<()> {
+    let fleet = builder(2)
+        .worker("client.queue_max_size", 64)
+        .start()
+        .await?;
+    all_answer(&fleet, 2).await?;
+    let mut clients = two_in_the_room(&fleet).await?;
+    let channel = ROOM.to_owned();
+    let presence = Command {
+        presence: Some(PresenceRequest {
+            channel: channel.clone(),
+        }),
+        ..Default::default()
+    };
+    assert_eq!(clients[0].refusal(presence).await?.code, 106);
+    let stats = Command {
+        presence_stats: Some(PresenceStatsRequest { channel }),
+        ..Default::default()
+    };
+    let stats = clients[0].call(stats).await?.presence_stats;
+    let stats = stats.context("no counts")?;
+    assert_eq!((stats.num_clients, stats.num_users), (2, 2));
     Ok(())
 }
 

@@ -26,7 +26,7 @@ use bytes::Bytes;
 use flotilla_shared::broker::Topic;
 use flotilla_shared::metrics::VERSION;
 use flotilla_shared::protocol::codes::ErrorCode;
-use flotilla_shared::roster::{Life, RosterMessage};
+use flotilla_shared::roster::{GatewayEntry, Life, RosterMessage};
 use futures_util::future::join_all;
 use prost::Message as _;
 use rand::seq::IndexedRandom as _;
@@ -144,6 +144,11 @@ impl Fleet {
     /// This life of this worker.
     pub(crate) fn life(&self) -> Life {
         self.0.life
+    }
+
+    /// The gateways that are there, as far as this worker has heard.
+    pub(crate) fn gateways(&self) -> Vec<GatewayEntry> {
+        self.0.peers.gateways()
     }
 
     /// Whose members can be in channels. This worker is among them as soon as it hears itself.

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use flotilla_shared::roster::{LEASE, Life, Roster, RosterMessage};
+use flotilla_shared::roster::{GatewayEntry, LEASE, Life, Roster, RosterMessage};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
@@ -104,6 +104,11 @@ impl Peers {
     /// Notices each time the others are asked who is there.
     pub(super) fn watch(&self) -> watch::Receiver<Option<Instant>> {
         self.asked.subscribe()
+    }
+
+    /// The gateways that are there.
+    pub(super) fn gateways(&self) -> Vec<GatewayEntry> {
+        self.heard_so_far().roster.gateways().cloned().collect()
     }
 
     /// Who is there, as far as they say which life of them it is.

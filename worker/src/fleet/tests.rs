@@ -1,9 +1,12 @@
 //! Several workers' places in a fleet, over the memory broker. Their shards answer what a test says.
 
-use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
+use std::sync::LazyLock;
+
+use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus, NatsConfig};
 use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use flotilla_shared::protocol::types::ClientInfo;
 use flotilla_shared::roster::{LEASE, Life};
+use flotilla_tests::nats::Layout;
 use prometheus::Registry;
 use tokio::task::JoinHandle;
 
@@ -14,6 +17,8 @@ use crate::control::Control;
 use crate::emulation::Delivery;
 use crate::metrics::Metrics;
 use crate::revocation::{Credentials, Refusal, Revocations as Keeper, Subject};
+
+const CROWD_SIZE: usize = 50_000;
 
 /// What a worker's one shard does with a question.
 type Script = fn(&Question) -> Option<Answer>;
@@ -29,6 +34,10 @@ struct Worker {
 
 /// A worker on `bus`. A shard that answers `None` never answers.
 fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
+    worker_on(Brokers::Memory(bus.clone()), id, script)
+}
+
+fn worker_on(brokers: Brokers, id: &str, script: Script) -> Worker {
     let broker = ControlBroker::default();
     let shards = Shards::new(2);
     let mut errands = shards.open(0);
@@ -74,7 +83,7 @@ fn worker(bus: &MemoryBus, id: &str, script: Script) -> Worker {
     };
     let metrics = BrokerMetrics::register(&Registry::new()).unwrap();
     Worker {
-        control: tokio::spawn(control.run(Brokers::Memory(bus.clone()), metrics)),
+        control: tokio::spawn(control.run(brokers, metrics)),
         _in_step: tokio::spawn(keep_in_step(fleet.clone())),
         fleet,
         revocations,
@@ -107,6 +116,28 @@ fn many_members(question: &Question) -> Option<Answer> {
                     ..ClientInfo::default()
                 })
                 .collect(),
+        }),
+        question => Answer::nothing_to(question),
+    })
+}
+
+/// A shard with as many members as a crowd has, made once.
+fn a_crowd(question: &Question) -> Option<Answer> {
+    static CROWD: LazyLock<Vec<ClientInfo>> = LazyLock::new(|| {
+        let members = (0..CROWD_SIZE).map(|number| ClientInfo {
+            user: format!("user-{}", number / 2),
+            client: format!("{number:036}"),
+            conn_info: r#"{"name":"somebody"}"#.into(),
+            ..ClientInfo::default()
+        });
+        members.collect()
+    });
+    Some(match question {
+        Question::Presence(_) => Answer::Members(Members {
+            members: CROWD.clone(),
+        }),
+        Question::PresenceStats(_) => Answer::Counts(Counts {
+            by_name: CROWD.iter().map(|info| (info.user.clone(), 2)).collect(),
         }),
         question => Answer::nothing_to(question),
     })
@@ -220,6 +251,36 @@ async fn a_long_answer_comes_in_parts_and_whole() {
     let _other = worker(&bus, "b", many_members);
     let gathered = asker.fleet.ask(presence("room")).await.unwrap();
     assert_eq!(members(&gathered), 5001);
+}
+
+#[tokio::test]
+async fn fifty_thousand_members_come_over_nats_whole_and_are_counted() {
+    let nats = Layout::default().start().await.unwrap();
+    let brokers = || {
+        Brokers::Nats(NatsConfig {
+            servers: vec![format!("nats://{}", nats[0].address())],
+            ..NatsConfig::default()
+        })
+    };
+    let asker = worker_on(brokers(), "a", one_member);
+    let _other = worker_on(brokers(), "b", a_crowd);
+    a_crowd(&presence("room"));
+    let gathered = asker.fleet.ask(presence("room")).await.unwrap();
+    assert_eq!(gathered.silent, Vec::<String>::new());
+    assert_eq!(members(&gathered), CROWD_SIZE + 1);
+    let stats = Question::PresenceStats(InChannel {
+        channel: "room".to_owned(),
+    });
+    let gathered = asker.fleet.ask(stats).await.unwrap();
+    let users: usize = gathered
+        .answers
+        .iter()
+        .map(|(_, answer)| match answer {
+            Answer::Counts(counts) => counts.by_name.len(),
+            other => panic!("{other:?}"),
+        })
+        .sum();
+    assert_eq!(users, CROWD_SIZE / 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -252,6 +252,12 @@ impl Session {
             .map(|subscription| self.client_info(subscription.info.clone()))
     }
 
+    /// Whether the client shows in the presence of `channel`.
+    pub(crate) fn shows_in(&self, channel: &Channel) -> bool {
+        self.active(channel)
+            .is_some_and(|subscription| subscription.features.presence)
+    }
+
     /// How subscribers of `channel` know the client, if they are told that it comes and goes.
     pub(crate) fn announced_in(&self, channel: &Channel) -> Option<ClientInfo> {
         self.active(channel)

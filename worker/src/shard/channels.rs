@@ -1,5 +1,6 @@
 //! A shard's channels at work: joining, leaving, and the way of a message from the broker to the sockets.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -183,6 +184,25 @@ impl Shard {
         let members = hub.members(channel);
         let infos = members.filter_map(|member| member.session().borrow().presence_in(channel));
         infos.collect()
+    }
+
+    /// How many of this shard are in `channel`, where they show, by their users.
+    pub(crate) fn users_in(&self, channel: &Channel) -> BTreeMap<String, u64> {
+        let hub = self.hub.borrow();
+        let mut users = BTreeMap::new();
+        for member in hub.members(channel) {
+            let session = member.session().borrow();
+            if !session.shows_in(channel) {
+                continue;
+            }
+            match users.get_mut(session.user()) {
+                Some(count) => *count += 1,
+                None => {
+                    users.insert(session.user().to_owned(), 1);
+                }
+            }
+        }
+        users
     }
 
     /// Who of this shard is in `channel`, of those who are announced.

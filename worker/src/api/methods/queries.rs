@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::protocol::codes::ErrorCode;
+use flotilla_shared::roster::GatewayEntry;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use uuid::Uuid;
@@ -137,6 +139,17 @@ struct TokenState {
 #[derive(Debug, Serialize)]
 pub(in crate::api) struct Nodes {
     nodes: Vec<NodeInfo>,
+    /// Those that look at the roster.
+    gateways: Vec<GatewayInfo>,
+}
+
+#[derive(Debug, Serialize)]
+struct GatewayInfo {
+    uid: String,
+    address: String,
+    version: String,
+    phase: Phase,
+    num_clients: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -237,6 +250,12 @@ impl Methods {
             });
             Nodes {
                 nodes: nodes.collect(),
+                gateways: self
+                    .fleet
+                    .gateways()
+                    .into_iter()
+                    .map(gateway_info)
+                    .collect(),
             }
         };
         let question = Question::Info(Info {});
@@ -334,6 +353,16 @@ fn node_info(id: String, node: Node) -> NodeInfo {
         num_channels: node.channels,
         num_subs: node.subscriptions,
         uptime: node.uptime,
+    }
+}
+
+fn gateway_info(entry: GatewayEntry) -> GatewayInfo {
+    GatewayInfo {
+        uid: entry.id,
+        address: entry.address,
+        version: entry.version,
+        phase: entry.phase,
+        num_clients: entry.connections,
     }
 }
 
