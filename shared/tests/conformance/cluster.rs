@@ -44,7 +44,12 @@ impl Cluster {
 
     /// Connections to one of the servers, below a prefix.
     pub(crate) fn brokers(&self, prefix: &str) -> Brokers {
-        let server = &self.servers[prefix.len() % self.servers.len()];
+        Brokers::Nats(self.config(prefix.len() % self.servers.len(), prefix))
+    }
+
+    /// A configuration that leads to one of the servers.
+    pub(crate) fn config(&self, server: usize, prefix: &str) -> NatsConfig {
+        let server = &self.servers[server];
         let mut config = NatsConfig {
             subject_prefix: prefix.to_owned(),
             request_timeout: Duration::from_secs(20),
@@ -53,7 +58,7 @@ impl Cluster {
         config.history.partitions = 1;
         config.history.replicas = SERVERS;
         config.history.namespaces = namespaces();
-        Brokers::Nats(config)
+        config
     }
 }
 

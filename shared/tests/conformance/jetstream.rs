@@ -14,6 +14,7 @@ use flotilla_shared::channel::Channel;
 use prometheus::Registry;
 use serde_json::Value;
 
+use crate::cluster::Cluster;
 use crate::nats_server::NatsServer;
 
 fn channel(name: &str) -> Result<Channel> {
@@ -335,6 +336,32 @@ async fn what_is_older_than_the_time_to_live_is_not_read_and_its_position_stays(
             .await?;
         ensure!(page.publications.is_empty() && page.end == last, "{page:?}");
         ensure!(page.is_complete == complete, "since {since}: {page:?}");
+    }
+    Ok(())
+}
+
+/// Whichever streams it led: they get another leader, and lack nothing that was confirmed.
+#[tokio::test]
+async fn a_cluster_that_loses_a_server_goes_on_where_it_was() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    let mut config = cluster.config(0, "flotilla");
+    config.history.partitions = 4;
+    let peer = Peer::connect(&Brokers::Nats(config)).await?;
+    let names: Vec<String> = (0..12).map(|number| format!("news-{number}")).collect();
+    let mut before = Vec::new();
+    for name in &names {
+        before.push(append(&peer, name).await?);
+    }
+    cluster.servers[1].kill().await?;
+    for (name, before) in names.iter().zip(before) {
+        let after = append(&peer, name).await?;
+        ensure!(after.epoch == before.epoch, "{after:?} after {before:?}");
+        let page = since(&peer, name, before.offset).await?;
+        ensure!(
+            page.is_complete && page.end == after,
+            "{page:?} after {before:?}"
+        );
+        ensure!(peer.broker.ends(&[channel(name)?]).await? == [after]);
     }
     Ok(())
 }

@@ -21,6 +21,10 @@ const MESSAGE_NOT_FOUND: u64 = 10_037;
 const NOT_SO: [u64; 4] = [10_071, 10_111, 10_163, 10_164];
 const MESSAGE_TOO_LARGE: [u64; 2] = [10_054, 10_097];
 const NOT_ENABLED: [u64; 2] = [10_039, 10_076];
+/// A message with the same key is being stored.
+const KEY_ON_ITS_WAY: u64 = 10_158;
+/// The servers that are there are not enough for the replicas.
+const NO_PEERS: u64 = 10_005;
 /// The cluster has no leader for it at the moment, or the stream is not running.
 const NOT_NOW: [u64; 9] = [
     10_004, 10_006, 10_007, 10_008, 10_009, 10_118, 10_167, 10_194, 10_041,
@@ -43,8 +47,10 @@ pub(super) enum Refusal {
     NoStream,
     /// Somebody else was quicker.
     Conflict,
-    /// Who answered does not know yet what is known here.
+    /// Who answered does not know yet what is known here, or is still busy with the same thing.
     Behind,
+    /// There is no leader at the moment, in so many words.
+    NotNow(String),
     /// Anything else.
     Failed(BrokerError),
 }
@@ -140,9 +146,9 @@ impl ApiError {
             SUBJECT_OVERLAP | NAME_EXISTS => Refusal::Conflict,
             code if NOT_SO.contains(&code) => Refusal::Conflict,
             code if NOT_ENABLED.contains(&code) => no_jetstream().into(),
-            code if NOT_NOW.contains(&code) || FULL.contains(&code) => {
-                BrokerError::Unavailable(self.description).into()
-            }
+            KEY_ON_ITS_WAY => Refusal::Behind,
+            code if NOT_NOW.contains(&code) => Refusal::NotNow(self.description),
+            code if FULL.contains(&code) => BrokerError::Unavailable(self.description).into(),
             _ => BrokerError::Refused(self.description).into(),
         }
     }
@@ -166,7 +172,7 @@ impl ApiError {
         }
         match self.err_code {
             // Servers that are to hold it may be on their way.
-            10_005 => BrokerError::Unavailable(self.description).into(),
+            NO_PEERS => Refusal::NotNow(self.description),
             _ => self.refusal(),
         }
     }

@@ -59,8 +59,11 @@ const SERVER_MIN: (i64, i64, i64) = (2, 11, 0);
 /// Answers that a connection for reading takes in at once: those of a batch, and its end.
 pub(super) const READER_CAPACITY: usize = 2 * read::BATCH_MAX;
 
-/// How often a call looks for the stream again.
-const LIVES_TRIED: usize = 3;
+/// For what part of its time a call tries again, so that it can still say what is the matter.
+const PERSISTENCE: f64 = 0.75;
+
+/// How long to leave servers that elect a leader before asking again.
+const ELECTION: Duration = Duration::from_millis(100);
 
 /// The histories, as one connection reaches them.
 pub(super) struct History {
@@ -205,34 +208,45 @@ impl History {
         Place::of(&self.prefix, channel, self.config.partitions)
     }
 
-    /// Does something with the stream of a partition, and once more with another one if that is gone.
+    /// Does something with the stream of a partition: with another one if that is gone, and later if it has no leader.
     async fn persist<T, F: Future<Output = Result<T, Refusal>>>(
         &self,
         place: &Place,
         act: impl Fn(Current) -> F,
     ) -> Result<T, BrokerError> {
-        let mut lives_tried = 0;
-        while lives_tried < LIVES_TRIED {
-            self.trust().await?;
+        let mut reason = "the channel's stream does not answer".to_owned();
+        let started = Instant::now();
+        while started.elapsed() < self.patience.mul_f64(PERSISTENCE) {
             let began = Instant::now();
-            let current = self.lives().current(&place.namespace, place.partition);
-            let outcome = match current {
-                Some(current) => act(current).await,
-                None => Err(Refusal::NoStream),
-            };
-            match outcome {
+            match self.attempt(place, &act).await {
                 Ok(done) => return Ok(done),
                 Err(Refusal::Failed(error)) => return Err(error),
-                // Until the time is over.
                 Err(Refusal::Behind) => sleep(read::CATCH_UP).await,
+                Err(Refusal::NotNow(told)) => {
+                    reason = told;
+                    sleep(ELECTION).await;
+                }
+                // It may be another one now. If it is the same, it may get a leader.
                 Err(Refusal::NoStream | Refusal::Conflict) => {
-                    lives_tried += 1;
-                    self.settle(Some(began)).await?;
+                    match self.settle(Some(began)).await {
+                        Ok(()) => sleep(read::CATCH_UP).await,
+                        Err(error) if error.is_temporary() => sleep(ELECTION).await,
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
-        let reason = "the channel's stream does not answer";
-        Err(BrokerError::Unavailable(reason.to_owned()))
+        Err(BrokerError::Unavailable(reason))
+    }
+
+    async fn attempt<T, F: Future<Output = Result<T, Refusal>>>(
+        &self,
+        place: &Place,
+        act: &impl Fn(Current) -> F,
+    ) -> Result<T, Refusal> {
+        self.trust().await?;
+        let current = self.lives().current(&place.namespace, place.partition);
+        act(current.ok_or(Refusal::NoStream)?).await
     }
 
     /// Makes sure that what is known of the streams can be relied on.

@@ -6,11 +6,12 @@
 //! server decides: of two streams with the same subjects it refuses the second, or, if both came at the same moment, the
 //! one that was created first stays.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use super::History;
 use super::api::{Refusal, StreamInfo, StreamList, metadata, no_jetstream};
@@ -23,6 +24,9 @@ const CREATING: usize = 16;
 
 /// How often the streams are looked up again because somebody else creates them, too.
 const ROUNDS: usize = 5;
+
+/// How long a stream with replicas may seem to have lost something: a new leader may have to catch up first.
+const SUSPICION: Duration = Duration::from_secs(1);
 
 /// The server takes no shorter ones.
 const MAX_AGE_MIN: Duration = Duration::from_millis(100);
@@ -42,6 +46,7 @@ impl History {
                     Refusal::Failed(error) => error,
                     Refusal::NoStream if is_first => no_jetstream(),
                     Refusal::NoStream => unavailable("JetStream does not answer"),
+                    Refusal::NotNow(reason) => BrokerError::Unavailable(reason),
                     _ => unavailable("the streams change all the time"),
                 })?;
         }
@@ -57,29 +62,41 @@ impl History {
         is_first: bool,
     ) -> Result<(), Refusal> {
         let subjects = format::subjects_of(&self.prefix, namespace);
+        let mut suspected = HashSet::new();
         for _ in 0..ROUNDS {
             // Before asking: a stream that has got further meanwhile has lost nothing.
             let seen = self.config.lives.seen();
             let listed = self.api.list(&format!("{subjects}>")).await?;
             let listed = self.only_first(listed).await?;
             let mut found = self.check(namespace, retention, &listed)?;
+            let mut is_sure = true;
             for info in &listed.streams {
                 let name = name_of(info)?;
-                let lost = seen
+                let is_behind = seen
                     .get(name)
-                    .is_some_and(|seen| info.state.last_seq < *seen)
-                    || self
-                        .config
-                        .lives
-                        .meet(name)
-                        .is_some_and(|life| life.is_lost());
-                if lost {
+                    .is_some_and(|seen| info.state.last_seq < *seen);
+                let is_lost = self
+                    .config
+                    .lives
+                    .meet(name)
+                    .is_some_and(|life| life.is_lost());
+                if is_behind
+                    && !is_lost
+                    && self.config.replicas > 1
+                    && suspected.insert(name.to_owned())
+                {
+                    is_sure = false;
+                } else if is_behind || is_lost {
                     tracing::warn!("a stream has lost what it had: its histories begin anew");
                     self.api.delete(name).await?;
                     found.retain(|_, current| !current.life.is_named(name));
                 } else if is_first {
                     self.adapt(name, info, retention).await?;
                 }
+            }
+            if !is_sure {
+                sleep(SUSPICION).await;
+                continue;
             }
             let missing = (0..self.config.partitions).filter(|at| !found.contains_key(at));
             let missing: Vec<u32> = missing.collect();
