@@ -1,14 +1,17 @@
 //! A development fleet of a built-in profile, `flotilla dev`, on a free port.
 
+use std::ffi::OsStr;
+
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::process::Command;
 
 use crate::SOON;
+use crate::nats::find_server;
 use crate::process::{Process, binary};
 
-/// One process with a gateway and workers, over memory.
+/// A gateway and workers: one process over memory, or one for each over NATS.
 #[derive(Debug)]
 pub struct Dev {
     process: Process,
@@ -18,15 +21,30 @@ pub struct Dev {
 }
 
 impl Dev {
-    /// Starts it, and waits until it takes clients.
+    /// Starts it in one process, and waits until it takes clients.
     ///
     /// # Errors
     /// When it does not come up.
     pub async fn start(profile: &str) -> Result<Self> {
+        Self::start_with(profile, &[]).await
+    }
+
+    /// The same as processes of their own, over a nats-server that is the fleet's.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub async fn over_nats(profile: &str) -> Result<Self> {
+        let server = find_server()?;
+        let options = ["--nats".as_ref(), "--nats-server".as_ref(), server.as_ref()];
+        Self::start_with(profile, &options).await
+    }
+
+    async fn start_with(profile: &str, options: &[&OsStr]) -> Result<Self> {
         let state = tempfile::tempdir()?;
         let mut command = Command::new(binary("flotilla")?);
         command
             .args(["dev", "--profile", profile, "--port", "0"])
+            .args(options)
             .env("XDG_RUNTIME_DIR", state.path())
             .env("XDG_STATE_HOME", state.path());
         let mut process = Process::spawn("flotilla dev", &mut command)?;

@@ -22,8 +22,16 @@ const TESTS: usize = 185;
 const ADDRESS: &str = "localhost:8000";
 
 #[tokio::test]
-async fn the_python_sdk_s_own_tests_pass() -> Result<()> {
-    let mut fleet = Dev::start("tokens").await?;
+async fn the_python_sdk_s_own_tests_pass_within_one_process() -> Result<()> {
+    pass_against(Dev::start("tokens").await?).await
+}
+
+#[tokio::test]
+async fn the_python_sdk_s_own_tests_pass_over_nats() -> Result<()> {
+    pass_against(Dev::over_nats("tokens").await?).await
+}
+
+async fn pass_against(mut fleet: Dev) -> Result<()> {
     let directory = tempfile::tempdir()?;
     let environment = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv");
     let suite = directory.path().join("suite");
