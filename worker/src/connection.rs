@@ -185,6 +185,12 @@ impl Connection {
     /// Runs the session and performs its actions; frames for the client are appended to `frames`. What the client's next
     /// command waits for is handed back, since only the connection's task may wait.
     fn step(self: &Rc<Self>, event: Event, frames: &mut BytesMut) -> Option<Wait> {
+        if let Event::Subscribed { channel, result } = &event
+            && let Ok(joined) = result
+            && let Some(recovery) = &joined.recovery
+        {
+            self.shard.metrics().recovered(channel, recovery);
+        }
         let mut actions = Actions::new();
         self.session
             .borrow_mut()

@@ -275,6 +275,7 @@ impl Shard {
             self.settle();
             self.check_streams();
             self.call_rolls(now);
+            self.repair_streams();
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
                 sampled = now;

@@ -1,9 +1,13 @@
 //! Streams of which messages may be missing without one behind them that shows it.
 //!
-//! Owns: asking the broker where such a stream ends, of all of them and of few at a time, and what follows from the
-//! answer. Until then the stream is followed as ever, and nothing is given out of the shard's own memory.
+//! Owns: asking the broker where such streams end, many with each question and few questions at a time, and what follows
+//! from the answer. Until then a stream is followed as ever, and nothing is given out of the shard's own memory.
+//!
+//! Where there is no reason for doubt streams are asked about all the same: once soon after the channel was opened, since
+//! the servers of a cluster learn of a subscription one after the other, and whenever nothing was heard of for a while,
+//! since a lost last message is followed by none that shows it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use flotilla_shared::broker::StreamPosition;
 use flotilla_shared::channel::Channel;
@@ -12,13 +16,24 @@ use super::slot::State;
 use super::stream::Stream;
 use super::{Hub, Member, slot_of, token_of};
 
-/// Most questions that are open at the same time; no more are asked in one sweep either.
-const OPEN_MAX: usize = 32;
+/// Most streams in one question.
+const STREAMS_MAX: usize = 1024;
+
+/// Most questions that are open at the same time.
+const OPEN_MAX: usize = 4;
+
+/// How long a subscription takes at most to be known to all servers of a cluster, with some distance.
+const SPREAD: Duration = Duration::from_millis(100);
+
+/// Within this time all quiet channels are asked about.
+const ROUND: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Doubt {
     /// Something was lost, and is not on its way. If not, the connection was lost, and maybe something with it.
     is_loss: bool,
+    /// There is no reason for it.
+    is_routine: bool,
     pub(super) check: Check,
 }
 
@@ -63,9 +78,29 @@ impl<M> Stream<M> {
         self.ring.clear();
         let before = self.doubt.replace(Doubt {
             is_loss,
+            is_routine: false,
             check: Check::Due,
         });
         before.is_none_or(|doubt| doubt.check != Check::Due)
+    }
+
+    /// The stream is to be asked about as a matter of routine. True: it has to be queued.
+    #[must_use]
+    fn ask_about(&mut self) -> bool {
+        let is_new = self.doubt.is_none() && self.repair.is_none();
+        if is_new {
+            self.doubt = Some(Doubt {
+                is_loss: false,
+                is_routine: true,
+                check: Check::Due,
+            });
+        }
+        is_new
+    }
+
+    /// Whether nothing may be given out of the shard's own memory.
+    pub(super) fn is_doubtful(&self) -> bool {
+        self.doubt.is_some_and(|doubt| !doubt.is_routine)
     }
 
     pub(super) fn has_loss(&self) -> bool {
@@ -84,6 +119,7 @@ impl<M> Stream<M> {
             // That life may be the older one, if news of the other came since this was read. The next answer will tell.
             self.doubt = is_other_life.then_some(Doubt {
                 is_loss: false,
+                is_routine: false,
                 check: Check::Due,
             });
             return Learnt::SomethingIsLost;
@@ -91,6 +127,7 @@ impl<M> Stream<M> {
         let (until, since) = (end, now);
         self.doubt = Some(Doubt {
             is_loss: false,
+            is_routine: false,
             check: Check::Behind { until, since },
         });
         Learnt::SomethingIsMissing
@@ -112,10 +149,11 @@ impl<M: Member> Hub<M> {
         }
     }
 
-    /// What to ask the broker now. To be called now and then.
+    /// What to ask the broker now, with one question; nothing, if there is nothing or enough is asked already. To be called
+    /// now and then, until it is nothing.
     pub(crate) fn due_checks(&mut self) -> Vec<EndQuery> {
         let mut queries = Vec::new();
-        while self.open_checks < OPEN_MAX && queries.len() < OPEN_MAX {
+        while self.open_checks < OPEN_MAX && queries.len() < STREAMS_MAX {
             let Some(token) = self.doubted.pop_front() else {
                 break;
             };
@@ -128,7 +166,6 @@ impl<M: Member> Hub<M> {
                 && doubt.check == Check::Due
             {
                 doubt.check = Check::Asked(ticket);
-                self.open_checks += 1;
                 queries.push(EndQuery {
                     channel: channel.clone(),
                     token,
@@ -136,18 +173,25 @@ impl<M: Member> Hub<M> {
                 });
             }
         }
+        self.open_checks += usize::from(!queries.is_empty());
         queries
     }
 
-    /// The answer to an [`EndQuery`]; `None`: there is none, and it will be asked again.
+    /// The answer to what [`Hub::due_checks`] said; `None`: there is none, and it will be asked again.
     pub(crate) fn checked(
         &mut self,
-        token: u64,
-        ticket: u32,
-        end: Option<StreamPosition>,
+        queries: &[EndQuery],
+        ends: Option<Vec<StreamPosition>>,
         now: Instant,
     ) {
         self.open_checks -= 1;
+        let mut ends = ends.into_iter().flatten();
+        for EndQuery { token, ticket, .. } in queries {
+            self.checked_one(*token, *ticket, ends.next(), now);
+        }
+    }
+
+    fn checked_one(&mut self, token: u64, ticket: u32, end: Option<StreamPosition>, now: Instant) {
         let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
         let Some(stream) = slot.and_then(|slot| slot.stream.as_mut()) else {
             return;
@@ -174,6 +218,40 @@ impl<M: Member> Hub<M> {
                     self.doubted.push_back(token);
                 }
                 self.lose_continuity(token);
+            }
+        }
+    }
+
+    /// Looks at the next few channels, so that [`ROUND`] sees all of them, and at those that were opened a little while ago.
+    pub(super) fn look_around(&mut self, now: Instant) {
+        while let Some((at, token)) = self.fresh.front().copied()
+            && now.saturating_duration_since(at) >= SPREAD
+        {
+            self.fresh.pop_front();
+            if let Some((_, slot)) = slot_of(&mut self.slots, token)
+                && let Some(stream) = &mut slot.stream
+                && stream.ask_about()
+            {
+                self.doubted.push_back(token);
+            }
+        }
+        let passed = now.saturating_duration_since(self.looked_at);
+        let share = passed.as_secs_f64() / ROUND.as_secs_f64();
+        let count = (self.slots.len() as f64 * share) as usize;
+        if count == 0 {
+            return;
+        }
+        self.looked_at = now;
+        for _ in 0..count.min(self.slots.len()) {
+            self.quiet_hand = (self.quiet_hand + 1) % self.slots.len();
+            let index = self.quiet_hand as u32;
+            if let Some(slot) = self.slots.get_mut(self.quiet_hand)
+                && !slot.is_empty()
+                && let Some(stream) = &mut slot.stream
+                && !std::mem::take(&mut stream.was_heard)
+                && stream.ask_about()
+            {
+                self.doubted.push_back(token_of(index, slot.generation));
             }
         }
     }

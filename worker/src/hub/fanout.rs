@@ -16,7 +16,7 @@ use super::recovery::place;
 use super::room::RingBytes;
 use super::slot::{Slot, State};
 use super::stream::{Continuity, Stream};
-use super::{Hub, Member, Mode, slot_of};
+use super::{Hub, Member, Mode, slot_of, token_of};
 
 /// A group's frames are written out when they reach this size, even within a tick, so that one busy channel cannot
 /// make a buffer of any size.
@@ -33,8 +33,10 @@ pub(crate) struct Fanout {
     pub(crate) malformed: u64,
     /// Publications of a stream that the broker had delivered before.
     pub(crate) repeated: u64,
-    /// Times that publications of a stream were missing.
+    /// Times that publications of a stream were missing for good.
     pub(crate) gaps: u64,
+    /// Times that they were missing, and could be read.
+    pub(crate) gaps_repaired: u64,
 }
 
 impl<M: Member> Hub<M> {
@@ -52,6 +54,10 @@ impl<M: Member> Hub<M> {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };
+        if let Some(stamp) = stamp.filter(|stamp| slot.must_hold(*stamp)) {
+            self.hold(token, stamp, Some(&payload), scratch, fanout, now);
+            return 0;
+        }
         let rings = &self.ring_bytes;
         let follow = |stamp| slot.follow(stamp, &payload, rings, now);
         match stamp.map_or(Continuity::Next, follow) {
@@ -98,6 +104,9 @@ impl<M: Member> Hub<M> {
                 if settled > 0 {
                     self.subscriptions += settled;
                     self.rolls.keep(index, slot);
+                }
+                if slot.is_queued() {
+                    self.queued.push(token_of(index, slot.generation));
                 }
             }
         }

@@ -44,7 +44,7 @@ pub(crate) enum RecoveryKind {
 pub(crate) enum Join {
     /// The member is in: it gets everything from now on.
     Joined(Joined),
-    /// Waiting for a broker subscription that was asked for before.
+    /// Waiting for a broker subscription, or for a read of the history, that was asked for before.
     Waiting,
     /// Waiting; the shard has to subscribe the channel's topic with this token, read where the channel's stream ends
     /// if it has one, and report to [`super::Hub::opened`].
@@ -60,7 +60,7 @@ pub(crate) enum Join {
 pub(crate) struct Fetch {
     /// The channel's.
     pub(crate) token: u64,
-    /// This recovery's own.
+    /// This read's own.
     pub(crate) ticket: u32,
     /// What to read.
     pub(crate) query: HistoryQuery,
@@ -102,6 +102,15 @@ pub(crate) struct Opened<M> {
     pub(crate) fetches: Vec<Fetch>,
     /// The channel is gone, and these are not members.
     pub(crate) refused: Vec<Rc<M>>,
+}
+
+/// What came of a [`Fetch`].
+#[derive(Debug)]
+pub(crate) struct Fetched<M> {
+    /// Who is to be answered: a member now, or, with an error, not one.
+    pub(crate) answers: Vec<(Rc<M>, Result<Joined, ()>)>,
+    /// What is to be read next, for those who have come meanwhile.
+    pub(crate) again: Option<Fetch>,
 }
 
 /// What happened to a member without anyone having asked; see [`super::Hub::take_settled`].

@@ -9,8 +9,8 @@
 //! made of the slot's index and generation, so that a late message of an earlier life finds nobody.
 //!
 //! A live channel with history has a position. Whoever is a member has got everything up to it, or was never promised
-//! it: a publication that is not the next one is dropped, or shows a gap, and no positioned member sees what is behind
-//! a gap. No state is kept per member.
+//! it: a publication that is not the next one is dropped, or shows a gap. What is behind a gap waits until the gap is
+//! filled; if that cannot be, no positioned member sees it. No state is kept per member.
 
 mod doubt;
 mod fanout;
@@ -20,6 +20,7 @@ mod groups;
 mod joining;
 mod mode;
 mod recovery;
+mod repair;
 mod ring;
 mod rolls;
 mod room;
@@ -46,6 +47,7 @@ pub(crate) use joining::{
     Fetch, History, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
 };
 pub(crate) use mode::Mode;
+pub(crate) use repair::GapQuery;
 pub(crate) use rolls::{RollAnswer, RollQuestion};
 
 /// How long an empty channel stays subscribed at the broker.
@@ -77,7 +79,17 @@ pub(crate) struct Hub<M> {
     waiting: Vec<u64>,
     /// Channels whose streams have to be checked.
     doubted: VecDeque<u64>,
-    /// Checks whose answers have not come yet.
+    /// Channels in which somebody may wait for the next read.
+    queued: Vec<u64>,
+    /// Channels of which something is to be read now, and when the hub looks at the time.
+    gaps: Vec<u64>,
+    later_gaps: Vec<u64>,
+    /// Channels that were opened a little while ago.
+    fresh: VecDeque<(Instant, u64)>,
+    /// Where and when looking for quiet channels has come to.
+    quiet_hand: usize,
+    looked_at: Instant,
+    /// Questions whose answers have not come yet.
     open_checks: usize,
     /// Slots to be looked at when this tick ends.
     dirty: Vec<u32>,
@@ -105,6 +117,12 @@ impl<M: Member> Hub<M> {
             emptied: Vec::new(),
             waiting: Vec::new(),
             doubted: VecDeque::new(),
+            queued: Vec::new(),
+            gaps: Vec::new(),
+            later_gaps: Vec::new(),
+            fresh: VecDeque::new(),
+            quiet_hand: 0,
+            looked_at: Instant::now(),
             open_checks: 0,
             dirty: Vec::new(),
             settled: Vec::new(),
@@ -174,7 +192,8 @@ impl<M: Member> Hub<M> {
                 self.rolls.keep(index, slot);
                 Join::Joined(joined)
             }
-            Entry::Recovering(query) => Join::Fetch(Fetch {
+            Entry::Recovering(None) => Join::Waiting,
+            Entry::Recovering(Some(query)) => Join::Fetch(Fetch {
                 token,
                 ticket,
                 query,
@@ -234,6 +253,9 @@ impl<M: Member> Hub<M> {
         if slot.begin(history, is_doubtful, &self.ring_bytes) {
             self.doubted.push_back(token);
         }
+        if slot.stream.is_some() {
+            self.fresh.push_back((now, token));
+        }
         for (member, subscribing) in joiners {
             self.tickets = self.tickets.wrapping_add(1);
             let ticket = self.tickets;
@@ -242,11 +264,13 @@ impl<M: Member> Hub<M> {
                     self.subscriptions += 1;
                     opened.joined.push((member, joined));
                 }
-                Entry::Recovering(query) => opened.fetches.push(Fetch {
-                    token,
-                    ticket,
-                    query,
-                }),
+                Entry::Recovering(query) => {
+                    opened.fetches.extend(query.map(|query| Fetch {
+                        token,
+                        ticket,
+                        query,
+                    }));
+                }
             }
         }
         self.rolls.keep(index, slot);

@@ -10,15 +10,21 @@ use std::time::{Duration, Instant};
 use flotilla_shared::broker::{
     Epoch, HistoryPage, HistoryQuery, StoredPublication, StreamPosition,
 };
+use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::Publication;
 
 use super::doubt::{Check, Learnt};
+use super::joining::Fetched;
+use super::slot::Slot;
 use super::stream::Stream;
-use super::{Delivery, Hub, Joined, Member, Recover, RecoveryKind, slot_of};
+use super::{Delivery, Fetch, Hub, Joined, Member, Recover, RecoveryKind, slot_of};
 use crate::stored::read_marked;
 
 /// How much longer than asked for a read may be: what is published meanwhile must not make it incomplete.
 const READ_AHEAD: usize = 64;
+
+/// Most reads for one member: a broker that is behind has caught up by then.
+const READS_MAX: u8 = 8;
 
 /// How long the broker may take to deliver what it is known to have. After that it has lost it.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -29,14 +35,17 @@ pub(super) struct Recovering<M> {
     pub(super) member: Rc<M>,
     pub(super) delivery: Delivery,
     pub(super) recover: Recover,
-    pub(super) ticket: u32,
     pub(super) phase: Phase,
+    /// Reads that have proved nothing.
+    pub(super) reads: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// The shard reads the history.
-    Fetching,
+    /// The shard reads the history, with this ticket; for others, too, maybe.
+    Fetching(u32),
+    /// Somebody else's read is under way; the next one is for all who wait for it.
+    Queued,
     /// This shard is behind what the member has, or behind what was read: it waits for the broker to deliver.
     Waiting {
         until: u64,
@@ -53,6 +62,8 @@ pub(super) type Found = Option<Vec<StoredPublication>>;
 enum Judgement {
     Done(Found),
     WaitUntil(u64),
+    /// It was read from where not everything is known yet, too early, or from further back than this member needs.
+    ReadAgain,
 }
 
 impl Recover {
@@ -79,7 +90,7 @@ impl Recover {
 impl<M> Stream<M> {
     /// What can be said without asking the broker.
     pub(super) fn find(&self, recover: &Recover, now: Instant) -> Option<Found> {
-        if self.doubt.is_some() {
+        if self.is_doubtful() {
             return None;
         }
         let here = self.position;
@@ -102,7 +113,13 @@ impl<M> Stream<M> {
     }
 
     /// What can be said now that the broker has been asked.
-    fn judge(&self, recover: &Recover, page: HistoryPage, now: Instant) -> Judgement {
+    fn judge(
+        &self,
+        recover: &Recover,
+        query: HistoryQuery,
+        page: &HistoryPage,
+        now: Instant,
+    ) -> Judgement {
         if let Some(found) = self.find(recover, now) {
             return Judgement::Done(found);
         }
@@ -111,42 +128,52 @@ impl<M> Stream<M> {
         }
         match recover.kind {
             RecoveryKind::Stream if !recover.is_of(page.end.epoch) => Judgement::Done(None),
-            RecoveryKind::Stream => self.judge_stream(recover, page, now),
+            RecoveryKind::Stream => self.judge_stream(recover, query, page, now),
             RecoveryKind::Cache => self.judge_cache(page),
         }
     }
 
-    fn judge_stream(&self, recover: &Recover, page: HistoryPage, now: Instant) -> Judgement {
+    fn judge_stream(
+        &self,
+        recover: &Recover,
+        query: HistoryQuery,
+        page: &HistoryPage,
+        now: Instant,
+    ) -> Judgement {
         let (since, here, end) = (recover.offset, self.position.offset, page.end.offset);
         if since > end {
             // Nobody can have seen that; or the read came from where it is not known yet.
-            return Judgement::Done(None);
+            return Judgement::ReadAgain;
         }
         if since > here {
             return Judgement::WaitUntil(since);
         }
-        if !page.is_complete {
-            return Judgement::Done(None);
+        if !is_complete_from(since, query, page) {
+            return if query.since == Some(since) {
+                Judgement::Done(None)
+            } else {
+                Judgement::ReadAgain
+            };
         }
         // What is newer will be delivered; what is newer than the page, the ring may have.
-        let mut missed = page.publications;
+        let mut missed = page.publications.clone();
         missed.retain(|publication| (since + 1..=here).contains(&publication.offset));
         if end < here {
             match self.ring.since(end, now) {
                 Some(rest) => missed.extend(rest.cloned()),
-                None => return Judgement::Done(None),
+                None => return Judgement::ReadAgain,
             }
         }
         Judgement::Done((missed.len() <= recover.limit).then_some(missed))
     }
 
-    fn judge_cache(&self, page: HistoryPage) -> Judgement {
+    fn judge_cache(&self, page: &HistoryPage) -> Judgement {
         let (here, end) = (self.position.offset, page.end.offset);
-        match page.publications.into_iter().next() {
+        match page.publications.first() {
             // As the latest one here it would come twice: once now, and once when it is delivered.
             Some(newest) if newest.offset > here => Judgement::WaitUntil(newest.offset),
-            Some(newest) if end >= here => Judgement::Done(Some(vec![newest])),
-            _ => Judgement::Done(None),
+            _ if end < here => Judgement::ReadAgain,
+            newest => Judgement::Done(newest.map(|newest| vec![newest.clone()])),
         }
     }
 
@@ -166,38 +193,52 @@ impl<M> Stream<M> {
         }
     }
 
-    /// Takes out whoever needs not wait any longer.
+    /// Takes out whoever needs not wait any longer. Who has waited, and for whom nothing is kept here, waits for the next
+    /// read.
     pub(super) fn take_settled(&mut self, now: Instant) -> Vec<(Recovering<M>, Found)> {
         let here = self.position.offset;
-        let settled = self
-            .recovering
-            .extract_if(.., |recovering| match recovering.phase {
-                Phase::Fetching => false,
-                Phase::Waiting { until, .. } => until <= here,
-                Phase::Failed => true,
-            });
-        let settled: Vec<_> = settled.collect();
+        let is_settled = |recovering: &mut Recovering<M>| match recovering.phase {
+            Phase::Fetching(_) | Phase::Queued => false,
+            Phase::Waiting { until, .. } => until <= here,
+            Phase::Failed => true,
+        };
+        let mut settled = Vec::new();
+        let waited: Vec<_> = self.recovering.extract_if(.., is_settled).collect();
+        for mut recovering in waited {
+            let found = match recovering.phase {
+                Phase::Failed => Some(None),
+                _ => self.find(&recovering.recover, now),
+            };
+            if found.is_none() && recovering.reads < READS_MAX {
+                recovering.reads += 1;
+                recovering.phase = Phase::Queued;
+                self.recovering.push(recovering);
+            } else {
+                settled.push((recovering, found.flatten()));
+            }
+        }
         settled
-            .into_iter()
-            .map(|recovering| {
-                let is_failed = recovering.phase == Phase::Failed;
-                let found = if is_failed {
-                    None
-                } else {
-                    self.find(&recovering.recover, now).flatten()
-                };
-                (recovering, found)
-            })
-            .collect()
+    }
+
+    /// Whether somebody waits for the next read, and none of its kind is under way.
+    pub(super) fn kind_to_read(&self) -> Option<RecoveryKind> {
+        let queued = self
+            .recovering
+            .iter()
+            .filter(|recovering| recovering.phase == Phase::Queued);
+        queued
+            .map(|recovering| recovering.recover.kind)
+            .find(|kind| !self.is_being_read(*kind))
     }
 
     /// Whether anyone waits for the broker to deliver, and whether in vain.
     pub(super) fn look_at_the_time(&mut self, now: Instant) -> Option<Waiting> {
+        let is_reading = self.repair.is_some();
         let mut looked = None;
         for recovering in &mut self.recovering {
             if let Phase::Waiting { since, .. } = &mut recovering.phase {
                 let began = *since.get_or_insert(now);
-                let is_over = now.saturating_duration_since(began) >= PATIENCE;
+                let is_over = !is_reading && now.saturating_duration_since(began) >= PATIENCE;
                 looked = looked.max(Some(if is_over {
                     Waiting::InVain
                 } else {
@@ -218,7 +259,7 @@ impl<M> Stream<M> {
             self.doubt = None;
             return None;
         }
-        let is_over = now.saturating_duration_since(since) >= PATIENCE;
+        let is_over = self.repair.is_none() && now.saturating_duration_since(since) >= PATIENCE;
         Some(if is_over {
             Waiting::InVain
         } else {
@@ -233,58 +274,197 @@ pub(super) enum Waiting {
     InVain,
 }
 
+impl<M> Stream<M> {
+    /// Takes in a member to be. What is to be read for it, if nothing is being read yet that it can wait for.
+    pub(super) fn await_recovery(
+        &mut self,
+        member: &Rc<M>,
+        delivery: Delivery,
+        recover: Recover,
+        ticket: u32,
+    ) -> Option<HistoryQuery> {
+        let phase = if self.is_being_read(recover.kind) {
+            Phase::Queued
+        } else {
+            Phase::Fetching(ticket)
+        };
+        let query = (phase != Phase::Queued).then(|| recover.query());
+        self.recovering.push(Recovering {
+            member: member.clone(),
+            delivery,
+            recover,
+            phase,
+            reads: 0,
+        });
+        query
+    }
+
+    /// Whether a read of this kind is under way, for somebody who still waits for it.
+    fn is_being_read(&self, kind: RecoveryKind) -> bool {
+        self.recovering.iter().any(|recovering| {
+            recovering.recover.kind == kind && matches!(recovering.phase, Phase::Fetching(_))
+        })
+    }
+
+    /// One read for all who have waited for another one of this kind, unless there is one.
+    fn next_read(&mut self, kind: RecoveryKind, ticket: u32) -> Option<HistoryQuery> {
+        if self.is_being_read(kind) {
+            return None;
+        }
+        let mut read: Option<HistoryQuery> = None;
+        for recovering in &mut self.recovering {
+            if recovering.phase == Phase::Queued && recovering.recover.kind == kind {
+                recovering.phase = Phase::Fetching(ticket);
+                let own = recovering.recover.query();
+                read = Some(read.map_or(own, |others| HistoryQuery {
+                    limit: others.limit.max(own.limit),
+                    since: others.since.min(own.since),
+                    reverse: own.reverse,
+                }));
+            }
+        }
+        read
+    }
+}
+
 impl<M: Member> Hub<M> {
-    /// The history that a [`Fetch`] asked for; `None`: it could not be read. Returns who is to be answered: a member
-    /// now, or, with an error, not one. Nobody if it has to wait further or has left. Whoever runs this writes the
-    /// reply before anything else is delivered.
+    /// The history that a [`Fetch`] asked for; `None`: it could not be read. Whoever runs this writes the replies before
+    /// anything else is delivered.
     pub(crate) fn fetched(
         &mut self,
-        token: u64,
-        ticket: u32,
-        page: Option<HistoryPage>,
+        fetch: Fetch,
+        page: Option<&HistoryPage>,
         now: Instant,
-    ) -> Option<(Rc<M>, Result<Joined, ()>)> {
-        let (index, slot) = slot_of(&mut self.slots, token)?;
-        let stream = slot.stream.as_deref_mut()?;
-        let is_asked = |recovering: &Recovering<M>| recovering.ticket == ticket;
-        let at = stream.recovering.iter().position(is_asked)?;
-        let Some(page) = page else {
-            let recovering = stream.recovering.swap_remove(at);
-            self.emptied.push(token);
-            return Some((recovering.member, Err(())));
+    ) -> Fetched<M> {
+        let mut fetched = Fetched {
+            answers: Vec::new(),
+            again: None,
         };
-        let is_other_life = page.end.epoch != stream.position.epoch;
+        let token = fetch.token;
+        if let Some(page) = page {
+            self.learn_from(token, page.end, now);
+        }
+        self.tickets = self.tickets.wrapping_add(1);
+        let ticket = self.tickets;
+        let kind = if fetch.query.reverse {
+            RecoveryKind::Cache
+        } else {
+            RecoveryKind::Stream
+        };
+        let Some((index, slot)) = slot_of(&mut self.slots, token) else {
+            return fetched;
+        };
+        let Some(stream) = &mut slot.stream else {
+            return fetched;
+        };
+        let is_asked =
+            |recovering: &mut Recovering<M>| recovering.phase == Phase::Fetching(fetch.ticket);
+        let asked: Vec<_> = stream.recovering.extract_if(.., is_asked).collect();
+        for recovering in asked {
+            let joined = match page {
+                Some(page) => slot.recovered(recovering, fetch.query, page, now),
+                None => Some((recovering.member, Err(()))),
+            };
+            self.subscriptions += usize::from(matches!(joined, Some((_, Ok(_)))));
+            fetched.answers.extend(joined);
+        }
+        self.rolls.keep(index, slot);
+        let next = slot.stream.as_mut();
+        let next = next.and_then(|stream| stream.next_read(kind, ticket));
+        fetched.again = next.map(|query| Fetch {
+            token,
+            ticket,
+            query,
+        });
+        self.waiting.push(token);
+        self.emptied.push(token);
+        fetched
+    }
+
+    /// What to read for those who have waited in vain for it to be delivered. To be called after every tick.
+    pub(crate) fn due_fetches(&mut self) -> Vec<(Channel, Fetch)> {
+        let mut fetches = Vec::new();
+        for token in std::mem::take(&mut self.queued) {
+            let Some((_, slot)) = slot_of(&mut self.slots, token) else {
+                continue;
+            };
+            let (Some(channel), Some(stream)) = (&slot.channel, &mut slot.stream) else {
+                continue;
+            };
+            while let Some(kind) = stream.kind_to_read() {
+                self.tickets = self.tickets.wrapping_add(1);
+                let ticket = self.tickets;
+                let query = stream.next_read(kind, ticket);
+                fetches.extend(query.map(|query| {
+                    let fetch = Fetch {
+                        token,
+                        ticket,
+                        query,
+                    };
+                    (channel.clone(), fetch)
+                }));
+            }
+        }
+        fetches
+    }
+
+    /// Learns from a page where the stream ends, as far as that is not known for sure.
+    fn learn_from(&mut self, token: u64, end: StreamPosition, now: Instant) {
+        let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
+        let Some(stream) = slot.and_then(|slot| slot.stream.as_mut()) else {
+            return;
+        };
+        let is_other_life = end.epoch != stream.position.epoch;
         // After a lost connection, the page may have been read before that.
-        let is_behind = !is_other_life
-            && stream.has_loss()
-            && stream.learn(page.end, now) == Learnt::SomethingIsLost;
-        // Which of the two lives is the older one is not known here.
-        if is_other_life && stream.doubt.is_none() && stream.doubt(false) {
+        if !is_other_life && stream.has_loss() && stream.learn(end, now) == Learnt::SomethingIsLost
+        {
+            self.lose_continuity(token);
+        } else if is_other_life && !stream.is_doubtful() && stream.doubt(false) {
+            // Which of the two lives is the older one is not known here.
             self.doubted.push_back(token);
         }
-        let recover = &stream.recovering.get(at)?.recover;
-        let judgement = stream.judge(recover, page, now);
-        if is_behind {
-            self.lose_continuity(token);
-        }
-        let (_, slot) = slot_of(&mut self.slots, token)?;
-        let stream = slot.stream.as_deref_mut()?;
-        match judgement {
-            Judgement::WaitUntil(until) => {
-                let since = None;
-                stream.recovering.get_mut(at)?.phase = Phase::Waiting { until, since };
-                self.waiting.push(token);
-                None
-            }
-            Judgement::Done(found) => {
-                let recovering = stream.recovering.swap_remove(at);
-                let joined = slot.enter(&recovering.member, recovering.delivery, Some(found));
-                self.subscriptions += 1;
-                self.rolls.keep(index, slot);
-                Some((recovering.member, Ok(joined)))
-            }
-        }
     }
+}
+
+impl<M: Member> Slot<M> {
+    /// What a page says for one member to be: it is in, or waits further.
+    fn recovered(
+        &mut self,
+        mut recovering: Recovering<M>,
+        query: HistoryQuery,
+        page: &HistoryPage,
+        now: Instant,
+    ) -> Option<(Rc<M>, Result<Joined, ()>)> {
+        let stream = self.stream.as_deref_mut()?;
+        let found = match stream.judge(&recovering.recover, query, page, now) {
+            Judgement::Done(found) => found,
+            Judgement::ReadAgain if recovering.reads >= READS_MAX => None,
+            Judgement::ReadAgain => {
+                recovering.reads += 1;
+                recovering.phase = Phase::Queued;
+                stream.recovering.push(recovering);
+                return None;
+            }
+            Judgement::WaitUntil(until) => {
+                recovering.phase = Phase::Waiting { until, since: None };
+                stream.recovering.push(recovering);
+                return None;
+            }
+        };
+        let Recovering {
+            member, delivery, ..
+        } = recovering;
+        let joined = self.enter(&member, delivery, Some(found));
+        Some((member, Ok(joined)))
+    }
+}
+
+/// Whether a page that was read for several has all that is behind `since`.
+fn is_complete_from(since: u64, query: HistoryQuery, page: &HistoryPage) -> bool {
+    // What goes first is the oldest: where something as old is kept, nothing behind it has gone.
+    let is_cut_off = page.publications.len() >= query.limit;
+    let oldest = page.publications.first();
+    page.is_complete || !is_cut_off && oldest.is_some_and(|oldest| oldest.offset <= since)
 }
 
 /// Reads a publication of the stream with its place and its mark for deltas; `None` if it is none of ours.

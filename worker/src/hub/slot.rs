@@ -10,7 +10,7 @@ use flotilla_shared::channel::Channel;
 
 use super::filters::{Filters, TooMany};
 use super::groups::Groups;
-use super::recovery::{Found, Phase, Recovering, publication_of};
+use super::recovery::{Found, publication_of};
 use super::room::RingBytes;
 use super::stream::Stream;
 use super::{Delivery, History, Joined, Member, Mode, Recovery, Settled, Subscribing};
@@ -50,7 +50,7 @@ pub(super) enum State<M> {
 pub(super) enum Entry {
     In(Joined),
     /// Once the history has been read.
-    Recovering(HistoryQuery),
+    Recovering(Option<HistoryQuery>),
 }
 
 impl<M> Slot<M> {
@@ -71,6 +71,12 @@ impl<M> Slot<M> {
     pub(super) fn is_empty(&self) -> bool {
         let recovering = self.stream.as_ref().map(|stream| &stream.recovering);
         self.groups.is_empty() && recovering.is_none_or(Vec::is_empty)
+    }
+
+    /// Whether somebody waits for a read that nobody has begun.
+    pub(super) fn is_queued(&self) -> bool {
+        let stream = self.stream.as_ref();
+        stream.is_some_and(|stream| stream.kind_to_read().is_some())
     }
 
     /// Sees to it that a filter is shared with those who want the same.
@@ -109,7 +115,7 @@ impl<M> Slot<M> {
         stream.ended_at(end);
         stream.ring.retain(retention);
         // Which of the two lives is the older one is not known here.
-        (is_doubtful || is_other_life) && stream.doubt(true)
+        (is_doubtful || is_other_life) && stream.doubt(is_other_life)
     }
 }
 
@@ -132,14 +138,7 @@ impl<M: Member> Slot<M> {
         if let Some(found) = stream.find(&recover, now) {
             return Entry::In(self.enter(member, delivery, Some(found)));
         }
-        let query = recover.query();
-        stream.recovering.push(Recovering {
-            member: member.clone(),
-            delivery,
-            recover,
-            ticket,
-            phase: Phase::Fetching,
-        });
+        let query = stream.await_recovery(member, delivery, recover, ticket);
         Entry::Recovering(query)
     }
 

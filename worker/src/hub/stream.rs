@@ -8,6 +8,7 @@ use flotilla_shared::broker::{Stamp, StreamPosition};
 
 use super::doubt::Doubt;
 use super::recovery::Recovering;
+use super::repair::Repair;
 use super::ring::Ring;
 use super::room::RingBytes;
 
@@ -21,6 +22,12 @@ pub(super) struct Stream<M> {
     pub(super) doubt: Option<Doubt>,
     /// Members to be, who get nothing yet.
     pub(super) recovering: Vec<Recovering<M>>,
+    /// What is behind `position` is being read.
+    pub(super) repair: Option<Box<Repair>>,
+    /// What is behind `position` was asked for, and could not be read.
+    pub(super) is_unreadable: bool,
+    /// Whether anything came since the hub looked for quiet channels.
+    pub(super) was_heard: bool,
 }
 
 /// How a message relates to what came before it.
@@ -41,6 +48,9 @@ impl<M> Stream<M> {
             ring: Ring::new(rings),
             doubt: None,
             recovering: Vec::new(),
+            repair: None,
+            was_heard: false,
+            is_unreadable: false,
         }
     }
 
@@ -54,6 +64,7 @@ impl<M> Stream<M> {
     /// Moves on to a message, unless it is a repeated one.
     pub(super) fn follow(&mut self, stamp: Stamp, payload: &[u8], now: Instant) -> Continuity {
         let here = self.position;
+        self.was_heard = true;
         let continuity = self.continuity(stamp);
         match continuity {
             Continuity::Next => {}
@@ -67,10 +78,11 @@ impl<M> Stream<M> {
         let offset = stamp.position.offset;
         self.ring.push(here.offset, offset, payload, now);
         self.position = stamp.position;
+        self.is_unreadable = false;
         Continuity::Next
     }
 
-    fn continuity(&self, stamp: Stamp) -> Continuity {
+    pub(super) fn continuity(&self, stamp: Stamp) -> Continuity {
         let here = self.position;
         if stamp.position.epoch != here.epoch || stamp.previous > here.offset {
             Continuity::Broken
@@ -98,6 +110,7 @@ impl<M> Stream<M> {
             self.ring.restart();
         }
         self.position = position;
+        self.is_unreadable = false;
     }
 
     /// Moves on to a removal of the channel's history, unless it is a repeated one.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use bytes::BytesMut;
 use flotilla_shared::broker::Stamp;
 
 use super::recovery::Waiting;
@@ -34,7 +35,17 @@ impl<M: Member> Hub<M> {
         };
         if let State::Opening { is_doubtful, .. } = &mut slot.state {
             *is_doubtful = true;
-        } else if let Some(stream) = &mut slot.stream {
+        } else if let Some(stream) = &mut slot.stream
+            && stream.doubt(false)
+        {
+            self.doubted.push_back(token);
+        }
+    }
+
+    /// Messages of this channel are lost for good, and it is not known which.
+    pub(super) fn lose(&mut self, token: u64) {
+        let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
+        if let Some(stream) = slot.and_then(|slot| slot.stream.as_mut()) {
             stream.fail_recovering();
             if stream.doubt(true) {
                 self.doubted.push_back(token);
@@ -44,10 +55,20 @@ impl<M: Member> Hub<M> {
     }
 
     /// The history of this subscription's channel was removed. Like [`Hub::receive`], a part of a tick.
-    pub(crate) fn history_removed(&mut self, token: u64, stamp: Stamp) {
+    pub(crate) fn history_removed(
+        &mut self,
+        token: u64,
+        stamp: Stamp,
+        scratch: &mut BytesMut,
+        fanout: &mut Fanout,
+        now: Instant,
+    ) {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return;
         };
+        if slot.must_hold(stamp) {
+            return self.hold(token, stamp, None, scratch, fanout, now);
+        }
         match (&slot.state, &mut slot.stream) {
             // Nobody has followed it yet.
             (State::Opening { .. }, stream) => {
@@ -89,6 +110,8 @@ impl<M: Member> Hub<M> {
     /// To be called now and then, between ticks: gives up on what the broker does not deliver, and lets go of the
     /// channels that have been empty for [`LINGER`]; returns the tokens to unsubscribe.
     pub(crate) fn sweep(&mut self, now: Instant) -> Vec<u64> {
+        self.gaps.append(&mut self.later_gaps);
+        self.look_around(now);
         self.look_after_the_waiting(now);
         for token in std::mem::take(&mut self.emptied) {
             self.linger_if_empty(token, now);
@@ -117,8 +140,12 @@ impl<M: Member> Hub<M> {
             let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
             let stream = slot.and_then(|slot| slot.stream.as_mut());
             match stream.and_then(|stream| stream.look_at_the_time(now)) {
-                Some(Waiting::Yet) => self.waiting.push(token),
-                Some(Waiting::InVain) => self.overflowed(token),
+                // It may be on its way; if not, it can be read.
+                Some(Waiting::Yet) => {
+                    self.waiting.push(token);
+                    self.read_on(token, now);
+                }
+                Some(Waiting::InVain) => self.lose(token),
                 None => {}
             }
         }

@@ -89,10 +89,42 @@ pub(crate) struct Messages {
     pub(super) dropped: IntCounterVec,
     pub(super) command_errors: IntCounterVec,
     pub(super) limited: IntCounterVec,
-    pub(super) repeated: IntCounter,
-    pub(super) gaps: IntCounter,
+    pub(super) streams: Streams,
     pub(super) fanout_recipients: Histogram,
     pub(super) ping_rtt: Histogram,
+}
+
+/// What became of the streams of channels with history.
+#[derive(Clone, Debug)]
+pub(super) struct Streams {
+    pub(super) repeated: IntCounter,
+    pub(super) gaps: IntCounter,
+    pub(super) gaps_repaired: IntCounter,
+    pub(super) recoveries: IntCounterVec,
+}
+
+impl Streams {
+    fn register(register: Register<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            repeated: register.counter(
+                "flotilla_worker_publications_repeated_total",
+                "Publications that the broker had delivered to the shard before; nobody gets them again.",
+            )?,
+            gaps: register.counter(
+                "flotilla_worker_publication_gaps_total",
+                "Times that publications of a channel with history did not reach a shard, and could not be read; its subscribers are told.",
+            )?,
+            gaps_repaired: register.counter(
+                "flotilla_worker_publication_gaps_repaired_total",
+                "Times that publications of a channel with history did not reach a shard, and were read from the history.",
+            )?,
+            recoveries: register.counters(
+                "flotilla_worker_recoveries_total",
+                "Subscriptions that asked for what was missed, by what came of it.",
+                &["namespace", "result"],
+            )?,
+        })
+    }
 }
 
 impl Messages {
@@ -143,14 +175,7 @@ impl Messages {
                 "What was held back or refused because there was too much of it, by what is limited and whose it is.",
                 &["scope", "limit"],
             )?,
-            repeated: register.counter(
-                "flotilla_worker_publications_repeated_total",
-                "Publications that the broker had delivered to the shard before; nobody gets them again.",
-            )?,
-            gaps: register.counter(
-                "flotilla_worker_publication_gaps_total",
-                "Times that publications of a channel with history did not reach a shard; its subscribers are told.",
-            )?,
+            streams: Streams::register(register)?,
             fanout_recipients: register.histogram(
                 "flotilla_worker_fanout_recipients",
                 "Recipients of one publication in one shard.",

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use flotilla_shared::broker::BrokerError;
+use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::{Reply, Request};
 use prometheus::IntGauge;
@@ -11,7 +12,7 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::messages::RECEIVED_EXTRA;
 use super::{Dropped, Metrics, SentType};
-use crate::hub::Fanout;
+use crate::hub::{Fanout, Recovery};
 use crate::rates::Limit;
 
 /// See the module's documentation; [`ShardMetrics::flush`] makes the counts visible.
@@ -25,6 +26,7 @@ pub(crate) struct ShardMetrics {
     delivered: Cell<u64>,
     repeated: Cell<u64>,
     gaps: Cell<u64>,
+    gaps_repaired: Cell<u64>,
     fanout_recipients: LocalHistogram,
     channels: Cell<i64>,
     subscriptions: Cell<i64>,
@@ -58,6 +60,7 @@ impl ShardMetrics {
             delivered: Cell::new(0),
             repeated: Cell::new(0),
             gaps: Cell::new(0),
+            gaps_repaired: Cell::new(0),
             fanout_recipients: messages.fanout_recipients.local(),
             channels: Cell::new(0),
             subscriptions: Cell::new(0),
@@ -152,6 +155,20 @@ impl ShardMetrics {
         self.dropped(Dropped::Malformed, fanout.malformed);
         self.repeated.set(self.repeated.get() + fanout.repeated);
         self.gaps.set(self.gaps.get() + fanout.gaps);
+        self.gaps_repaired
+            .set(self.gaps_repaired.get() + fanout.gaps_repaired);
+    }
+
+    /// Counts a recovery. Only channels of namespaces that are configured come so far.
+    pub(crate) fn recovered(&self, channel: &Channel, recovery: &Recovery) {
+        let result = match recovery {
+            Recovery::Recovered(_) => "recovered",
+            Recovery::Unrecoverable => "unrecoverable",
+        };
+        let recoveries = &self.process.messages.streams.recoveries;
+        recoveries
+            .with_label_values(&[channel.namespace(), result])
+            .inc();
     }
 
     /// Counts one publication's recipients.
@@ -170,8 +187,12 @@ impl ShardMetrics {
         messages.received_bytes.inc_by(self.received_bytes.take());
         messages.sent_bytes.inc_by(self.sent_bytes.take());
         messages.delivered.inc_by(self.delivered.take());
-        messages.repeated.inc_by(self.repeated.take());
-        messages.gaps.inc_by(self.gaps.take());
+        messages.streams.repeated.inc_by(self.repeated.take());
+        messages.streams.gaps.inc_by(self.gaps.take());
+        messages
+            .streams
+            .gaps_repaired
+            .inc_by(self.gaps_repaired.take());
         shift(&messages.channels, &self.channels, channels);
         shift(&messages.subscriptions, &self.subscriptions, subscriptions);
     }
@@ -214,14 +235,17 @@ mod tests {
         let fanout = Fanout {
             repeated: 2,
             gaps: 1,
+            gaps_repaired: 3,
             ..Fanout::default()
         };
         shard.fanned_out(&fanout);
         shard.fanned_out(&fanout);
         for _ in 0..2 {
             shard.flush(0, 0);
-            let counted = (metrics.messages.repeated.get(), metrics.messages.gaps.get());
+            let messages = &metrics.messages.streams;
+            let counted = (messages.repeated.get(), messages.gaps.get());
             assert_eq!(counted, (4, 2));
+            assert_eq!(messages.gaps_repaired.get(), 6);
         }
     }
 }

@@ -13,7 +13,7 @@ use flotilla_shared::protocol::types::{ClientInfo, Push};
 
 use super::Shard;
 use crate::connection::Connection;
-use crate::hub::{EndQuery, Fanout, Fetch, History, Join, Joined, Settled, Subscribing};
+use crate::hub::{EndQuery, Fanout, Fetch, GapQuery, History, Join, Joined, Settled, Subscribing};
 use crate::metrics::Dropped;
 use crate::session::Event;
 
@@ -94,7 +94,7 @@ impl Shard {
         }
     }
 
-    /// Reads what a joiner has missed, and answers it.
+    /// Reads what joiners have missed, and answers them.
     fn fetch(self: &Rc<Self>, channel: Channel, fetch: Fetch) {
         let shard = self.clone();
         tokio::task::spawn_local(async move {
@@ -105,43 +105,42 @@ impl Shard {
             if let Err(error) = &page {
                 tracing::debug!(%error, "a channel could not be recovered");
             }
-            let now = Instant::now();
             let fetched = shard
                 .hub
                 .borrow_mut()
-                .fetched(fetch.token, fetch.ticket, page.ok(), now);
+                .fetched(fetch, page.as_ref().ok(), Instant::now());
             // No await here either.
-            if let Some((joiner, result)) = fetched {
+            for (joiner, result) in fetched.answers {
+                let channel = channel.clone();
                 let result = result.map_err(|()| ErrorCode::Internal);
                 joiner.notify(Event::Subscribed { channel, result });
             }
             shard.settle();
+            if let Some(again) = fetched.again {
+                shard.fetch(channel, again);
+            }
         });
     }
 
     /// Asks the broker where the streams end of which something may be missing.
     pub(super) fn check_streams(self: &Rc<Self>) {
-        for query in self.hub.borrow_mut().due_checks() {
-            tokio::task::spawn_local(self.clone().check(query));
+        loop {
+            let queries = self.hub.borrow_mut().due_checks();
+            if queries.is_empty() {
+                return;
+            }
+            tokio::task::spawn_local(self.clone().check(queries));
         }
     }
 
-    async fn check(self: Rc<Self>, query: EndQuery) {
-        let EndQuery {
-            channel,
-            token,
-            ticket,
-        } = query;
-        let page = match self.retention(&channel) {
-            Some(retention) => {
-                let end = HistoryQuery::default();
-                self.broker.history(&channel, retention, end).await
-            }
-            None => Err(BrokerError::Closed),
-        };
-        let end = page.map(|page| page.end).ok();
+    async fn check(self: Rc<Self>, queries: Vec<EndQuery>) {
+        let channels: Vec<_> = queries.iter().map(|query| query.channel.clone()).collect();
+        let ends = self.broker.ends(&channels).await;
+        if let Err(error) = &ends {
+            tracing::debug!(%error, "the ends of streams could not be read");
+        }
         let now = Instant::now();
-        self.hub.borrow_mut().checked(token, ticket, end, now);
+        self.hub.borrow_mut().checked(&queries, ends.ok(), now);
         self.settle();
     }
 
@@ -229,7 +228,7 @@ impl Shard {
         }
     }
 
-    fn tick(&self, batch: &mut Vec<BrokerEvent>, scratch: &mut BytesMut) {
+    fn tick(self: &Rc<Self>, batch: &mut Vec<BrokerEvent>, scratch: &mut BytesMut) {
         let mut fanout = Fanout::default();
         let mut hub = self.hub.borrow_mut();
         let now = Instant::now();
@@ -250,7 +249,7 @@ impl Shard {
                     continue;
                 }
                 BrokerEvent::HistoryRemoved { token, stamp } => {
-                    hub.history_removed(token, stamp);
+                    hub.history_removed(token, stamp, scratch, &mut fanout, now);
                     continue;
                 }
                 BrokerEvent::Disconnected => {
@@ -274,6 +273,41 @@ impl Shard {
         drop(hub);
         self.metrics.fanned_out(&fanout);
         self.settle();
+        self.repair_streams();
+    }
+
+    /// Reads what the broker has not delivered.
+    pub(super) fn repair_streams(self: &Rc<Self>) {
+        for (channel, fetch) in self.hub.borrow_mut().due_fetches() {
+            self.fetch(channel, fetch);
+        }
+        for gap in self.hub.borrow_mut().due_repairs() {
+            tokio::task::spawn_local(self.clone().repair(gap));
+        }
+    }
+
+    async fn repair(self: Rc<Self>, gap: GapQuery) {
+        let page = match self.retention(&gap.channel) {
+            Some(retention) => {
+                self.broker
+                    .history(&gap.channel, retention, gap.query)
+                    .await
+            }
+            None => Err(BrokerError::Closed),
+        };
+        if let Err(error) = &page {
+            tracing::debug!(%error, "a gap could not be read");
+        }
+        let (mut fanout, mut scratch) = (Fanout::default(), BytesMut::new());
+        let now = Instant::now();
+        let mut hub = self.hub.borrow_mut();
+        let GapQuery { token, ticket, .. } = gap;
+        hub.repaired(token, ticket, page.ok(), &mut scratch, &mut fanout, now);
+        hub.flush(&mut fanout, now);
+        drop(hub);
+        self.metrics.fanned_out(&fanout);
+        self.settle();
+        self.repair_streams();
     }
 
     /// Tells members what happened to them without their asking.

@@ -326,11 +326,8 @@ fn a_chain_that_was_read_from_the_broker_continues_too() {
         end: position(1, 6),
         is_complete: true,
     };
-    let (_, joined) = bench
-        .hub
-        .fetched(fetch.token, fetch.ticket, Some(page), bench.now)
-        .unwrap();
-    let deltas = recovered(&mut ann, joined.unwrap(), &[2, 3, 4, 5, 6, 7]);
+    let joined = bench.fetched(fetch, page);
+    let deltas = recovered(&mut ann, joined, &[2, 3, 4, 5, 6, 7]);
     assert_eq!(deltas, [false, true, true, true, true, true]);
     bench.append(token, 8, &document(8));
     assert_eq!(ann.reads(&[document(8)]), [true]);
@@ -416,6 +413,7 @@ fn a_gap_ends_the_chain_of_those_who_are_told_and_of_nobody_else() {
     bench.append(token, 7, &document(7));
     // 8 is lost.
     bench.append(token, 9, &document(9));
+    bench.nothing_is_kept();
     assert_eq!(ann.reads(&[document(7), document(9)]), [false, true]);
     assert_eq!(bob.reads(&[document(7)]), [false]);
     let settled = bench.hub.take_settled();

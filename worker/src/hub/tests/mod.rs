@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use bytes::BytesMut;
-use flotilla_shared::broker::{Epoch, Retention, Stamp, StreamPosition};
+use flotilla_shared::broker::{Epoch, HistoryPage, Retention, Stamp, StreamPosition};
 use flotilla_shared::protocol::types::{Publication, Push};
 use flotilla_shared::protocol::{Format, replies};
 use prost::Message as _;
@@ -16,6 +16,7 @@ mod fanout;
 mod filter;
 mod model;
 mod recovery;
+mod repair;
 mod rolls;
 mod room;
 
@@ -111,7 +112,6 @@ fn position(epoch: u64, offset: u64) -> StreamPosition {
     }
 }
 
-/// A channel that keeps 1000 publications for a minute, and whose stream ends there.
 /// In the first life.
 fn stamp(previous: u64, offset: u64) -> Stamp {
     Stamp {
@@ -120,6 +120,7 @@ fn stamp(previous: u64, offset: u64) -> Stamp {
     }
 }
 
+/// A channel that keeps 1000 publications for a minute, and whose stream ends there.
 fn history(epoch: u64, offset: u64) -> History {
     History {
         end: position(epoch, offset),
@@ -186,8 +187,40 @@ impl Bench {
         fanout
     }
 
-    /// One tick of a stream of the epoch 1: a publication for each pair of the offset before it and its own.
+    fn removed(&mut self, token: u64, stamp: Stamp) {
+        let (mut fanout, mut scratch) = (Fanout::default(), BytesMut::new());
+        let (hub, now) = (&mut self.hub, self.now);
+        hub.history_removed(token, stamp, &mut scratch, &mut fanout, now);
+        self.nothing_is_kept();
+    }
+
+    /// Nothing of what is missing can be read any more; returns how many gaps are not filled therefore.
+    fn nothing_is_kept(&mut self) -> u64 {
+        let mut fanout = Fanout::default();
+        let page = HistoryPage {
+            publications: Vec::new(),
+            end: position(1, u64::MAX),
+            is_complete: false,
+        };
+        for gap in self.hub.due_repairs() {
+            let (page, mut scratch) = (Some(page.clone()), BytesMut::new());
+            let GapQuery { token, ticket, .. } = gap;
+            self.hub
+                .repaired(token, ticket, page, &mut scratch, &mut fanout, self.now);
+        }
+        self.hub.flush(&mut fanout, self.now);
+        fanout.gaps
+    }
+
+    /// The same with [`Bench::receive`], where nothing of what is missing can be read any more.
     fn stream(&mut self, token: u64, offsets: &[(u64, u64)]) -> Fanout {
+        let mut fanout = self.receive(token, offsets);
+        fanout.gaps += self.nothing_is_kept();
+        fanout
+    }
+
+    /// One tick of a stream of the epoch 1: a publication for each pair of the offset before it and its own.
+    fn receive(&mut self, token: u64, offsets: &[(u64, u64)]) -> Fanout {
         let mut fanout = Fanout::default();
         let mut scratch = BytesMut::new();
         for (previous, offset) in offsets {

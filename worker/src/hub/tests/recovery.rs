@@ -1,5 +1,7 @@
 //! What becomes of a stream's members: recovered, told, or refused; never silently short of anything.
 
+use std::borrow::Borrow;
+
 use flotilla_shared::broker::{HistoryPage, HistoryQuery, StoredPublication};
 
 use super::*;
@@ -102,12 +104,17 @@ impl Bench {
         }
     }
 
-    pub(super) fn fetched(&mut self, fetch: Fetch, page: HistoryPage) -> Joined {
-        let (_, joined) = self
-            .hub
-            .fetched(fetch.token, fetch.ticket, Some(page), self.now)
-            .unwrap();
-        joined.unwrap()
+    /// However often it is read, this is what is found.
+    pub(super) fn fetched(&mut self, mut fetch: Fetch, page: impl Borrow<HistoryPage>) -> Joined {
+        loop {
+            let page = Some(page.borrow());
+            let mut fetched = self.hub.fetched(fetch, page, self.now);
+            match (fetched.answers.pop(), fetched.again) {
+                (Some((_, joined)), None) => return joined.unwrap(),
+                (None, Some(again)) => fetch = again,
+                other => panic!("{other:?}"),
+            }
+        }
     }
 
     pub(super) fn joined_at_once(&mut self, member: &Rc<Listener>, recover: Recover) -> Joined {
@@ -264,10 +271,8 @@ fn a_read_that_failed_leaves_nobody_behind() {
     let token = bench.open_stream(5, &ann);
     bench.hub.leave(&channel("news"), &ann, bench.now);
     let fetch = bench.fetch(&bob, recover(2));
-    let (member, joined) = bench
-        .hub
-        .fetched(fetch.token, fetch.ticket, None, bench.now)
-        .unwrap();
+    let mut fetched = bench.hub.fetched(fetch, None, bench.now);
+    let (member, joined) = fetched.answers.remove(0);
     assert_eq!((member.id, joined), (2, Err(())));
     assert_eq!(bench.hub.subscriptions(), 0);
     assert!(bench.hub.sweep(bench.now).is_empty());
@@ -282,10 +287,8 @@ fn an_answer_for_somebody_who_left_meanwhile_is_not_taken_for_another() {
     let stale = bench.fetch(&bob, recover(4));
     bench.hub.leave(&channel("news"), &bob, bench.now);
     let fetch = bench.fetch(&bob, recover(2));
-    let answer = bench
-        .hub
-        .fetched(stale.token, stale.ticket, Some(page(&[5], 5)), bench.now);
-    assert!(answer.is_none());
+    let answer = bench.hub.fetched(stale, Some(&page(&[5], 5)), bench.now);
+    assert!(answer.answers.is_empty());
     let joined = bench.fetched(fetch, page(&[3, 4, 5], 5));
     assert_eq!(offsets(&joined).unwrap(), [3, 4, 5]);
 }
@@ -296,10 +299,8 @@ fn whoever_is_ahead_of_this_shard_waits_until_it_has_caught_up() {
     let (ann, bob) = pair();
     let token = bench.open_stream(5, &ann);
     let fetch = bench.fetch(&bob, recover(7));
-    let answer = bench
-        .hub
-        .fetched(fetch.token, fetch.ticket, Some(page(&[], 8)), bench.now);
-    assert!(answer.is_none());
+    let answer = bench.hub.fetched(fetch, Some(&page(&[], 8)), bench.now);
+    assert!(answer.answers.is_empty());
     bench.stream(token, &[(5, 6)]);
     assert!(bench.settled().0.is_empty());
     bench.stream(token, &[(6, 7), (7, 8)]);
@@ -317,9 +318,7 @@ fn nobody_waits_for_what_the_broker_has_lost() {
         let (ann, bob) = pair();
         let token = bench.open_stream(5, &ann);
         let fetch = bench.fetch(&bob, recover(7));
-        bench
-            .hub
-            .fetched(fetch.token, fetch.ticket, Some(page(&[], 8)), bench.now);
+        bench.hub.fetched(fetch, Some(&page(&[], 8)), bench.now);
         token
     };
     let mut bench = Bench::new();
@@ -328,14 +327,9 @@ fn nobody_waits_for_what_the_broker_has_lost() {
     assert_eq!(offsets(&bench.settled().0[0]), None, "a gap");
 
     let mut bench = Bench::new();
-    let token = wait(&mut bench);
-    bench.hub.overflowed(token);
-    bench.hub.flush(&mut Fanout::default(), bench.now);
-    assert_eq!(offsets(&bench.settled().0[0]), None, "dropped messages");
-
-    let mut bench = Bench::new();
     wait(&mut bench);
     bench.hub.sweep(bench.now);
+    bench.nothing_is_kept();
     bench.hub.sweep(bench.now + Duration::from_secs(1));
     assert!(bench.settled().0.is_empty());
     bench.hub.sweep(bench.now + Duration::from_secs(10));
@@ -407,15 +401,18 @@ fn after_an_overflow_the_broker_is_asked_where_a_quiet_channel_stands() {
     let token = bench.open_stream(5, &ann);
     bench.hub.overflowed(token);
     bench.hub.flush(&mut Fanout::default(), bench.now);
-    assert_eq!(bench.settled().1, [1]);
     // 6 was dropped, and nothing has come after it.
-    let fetch = bench.fetch(&bob, recover(5));
-    let joined = bench.fetched(fetch, page(&[6], 6));
-    assert_eq!(offsets(&joined).unwrap(), [6]);
-    assert_eq!(joined.position, Some(position(1, 6)));
-    bench.joined_at_once(&ann, recover(6));
-    bench.stream(token, &[(6, 7)]);
-    assert_eq!((delivered(&ann), delivered(&bob)), (vec![7], vec![7]));
+    let fetch = bench.fetch(&bob, recover(4));
+    let joined = bench.fetched(fetch, page(&[5, 6], 6));
+    assert_eq!(offsets(&joined).unwrap(), [5], "both wait for the rest");
+    assert_eq!(joined.position, Some(position(1, 5)));
+    let queries = bench.hub.due_checks();
+    assert_eq!(queries.len(), 1);
+    bench
+        .hub
+        .checked(&queries, Some(vec![position(1, 6)]), bench.now);
+    bench.hub.sweep(bench.now);
+    assert_eq!(bench.hub.due_repairs().len(), 1, "it is read");
 }
 
 #[test]
@@ -514,10 +511,8 @@ fn a_cached_publication_does_not_come_twice() {
     let (ann, bob) = pair();
     let token = bench.open_stream(5, &ann);
     let fetch = bench.fetch(&bob, cache(2));
-    let answer = bench
-        .hub
-        .fetched(fetch.token, fetch.ticket, Some(page(&[6], 6)), bench.now);
-    assert!(answer.is_none());
+    let answer = bench.hub.fetched(fetch, Some(&page(&[6], 6)), bench.now);
+    assert!(answer.answers.is_empty());
     bench.stream(token, &[(5, 6)]);
     assert_eq!(offsets(&bench.settled().0[0]).unwrap(), [6]);
     bench.stream(token, &[(6, 7)]);
@@ -539,7 +534,7 @@ fn nobody_is_given_what_has_expired_or_was_removed() {
     bench.fetch(&bob, recover(5));
     bench.hub.leave(&channel("news"), &bob, bench.now);
 
-    bench.hub.history_removed(token, stamp(7, 8));
+    bench.removed(token, stamp(7, 8));
     for recover in [recover(6), cache(5)] {
         let fetch = bench.fetch(&bob, recover);
         let removed = HistoryPage {
@@ -565,7 +560,7 @@ fn a_removal_behind_a_gap_shows_the_gap() {
     let mut bench = Bench::new();
     let (ann, _) = pair();
     let token = bench.open_stream(5, &ann);
-    bench.hub.history_removed(token, stamp(6, 7));
+    bench.removed(token, stamp(6, 7));
     bench.stream(token, &[(7, 8)]);
     assert_eq!(bench.settled().1.len(), 1);
     assert_eq!(delivered(&ann), [0; 0]);
@@ -585,4 +580,76 @@ fn who_cannot_hear_of_a_removal_gives_nothing_out_of_memory() {
         deafen(&mut bench.hub, token);
         bench.fetch(&bob, recover(5));
     }
+}
+
+#[test]
+fn a_thousand_that_come_back_at_once_cost_two_reads() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    let token = bench.open_stream(50, &ann);
+    let crowd: Vec<_> = (2..1002)
+        .map(|id| Listener::new(id, Format::Json))
+        .collect();
+    let first = bench.fetch(&crowd[0], recover(30));
+    for (member, offset) in crowd[1..].iter().zip((20..50).cycle()) {
+        let join = bench.recover(member, recover(offset));
+        assert!(matches!(join, Join::Waiting), "{join:?}");
+    }
+    let missed: Vec<u64> = (31..=50).collect();
+    let fetched = bench
+        .hub
+        .fetched(first, Some(&page(&missed, 50)), bench.now);
+    assert_eq!(fetched.answers.len(), 1);
+    let second = fetched.again.unwrap();
+    assert_eq!(second.query.since, Some(20), "of whoever lacks the most");
+    let missed: Vec<u64> = (21..=50).collect();
+    let fetched = bench
+        .hub
+        .fetched(second, Some(&page(&missed, 50)), bench.now);
+    assert!(fetched.again.is_none());
+    assert_eq!(fetched.answers.len(), 999);
+    let wanted = (20..50).cycle();
+    for ((member, joined), (asked, offset)) in
+        fetched.answers.iter().zip(crowd[1..].iter().zip(wanted))
+    {
+        assert_eq!(member.id, asked.id);
+        let missed: Vec<u64> = (offset + 1..=50).collect();
+        assert_eq!(offsets(joined.as_ref().unwrap()).unwrap(), missed);
+    }
+    bench.stream(token, &[(50, 51)]);
+    assert_eq!(delivered(&crowd[999]), [51]);
+}
+
+#[test]
+fn who_lacks_less_is_not_refused_for_who_lacks_too_much() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    bench.open_stream(50, &ann);
+    let first = bench.fetch(&bob, recover(49));
+    let crowd: Vec<_> = (3..6).map(|id| Listener::new(id, Format::Json)).collect();
+    for (member, offset) in crowd.iter().zip([10, 45, 41]) {
+        bench.recover(member, recover(offset));
+    }
+    let fetched = bench.hub.fetched(first, Some(&page(&[50], 50)), bench.now);
+    // The oldest that is kept is 42: 41 may have been followed by one that is not.
+    let kept: Vec<u64> = (42..=50).collect();
+    let trimmed = HistoryPage {
+        is_complete: false,
+        ..page(&kept, 50)
+    };
+    let second = fetched.again.unwrap();
+    let fetched = bench.hub.fetched(second, Some(&trimmed), bench.now);
+    let answers: Vec<_> = fetched
+        .answers
+        .iter()
+        .map(|(member, joined)| (member.id, offsets(joined.as_ref().unwrap())))
+        .collect();
+    assert_eq!(
+        answers,
+        [(3, None), (4, Some((46..=50).collect::<Vec<_>>()))]
+    );
+    let third = fetched.again.unwrap();
+    assert_eq!(third.query.since, Some(41), "its own read may prove it");
+    let joined = bench.fetched(third, page(&kept, 50));
+    assert_eq!(offsets(&joined).unwrap(), kept);
 }
