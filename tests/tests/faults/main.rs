@@ -6,6 +6,7 @@ mod cluster;
 mod gateway;
 mod link;
 mod nats;
+mod queue;
 mod stage;
 mod told;
 mod worker;
