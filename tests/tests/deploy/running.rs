@@ -5,6 +5,7 @@ use flotilla_shared::protocol::Format;
 use flotilla_tests::SOON;
 use flotilla_tests::client::Client;
 use flotilla_tests::fleet::Fleet;
+use flotilla_tests::nats::Layout;
 use flotilla_tests::token;
 use serde_json::json;
 
@@ -21,7 +22,11 @@ const CLIENTS: usize = 4;
 
 /// The fleet with the configuration of `deploy/compose`, except for addresses.
 pub(crate) async fn compose_fleet() -> Result<Fleet> {
-    let mut builder = Fleet::builder().workers(WORKERS);
+    let nats = Layout {
+        stores: true,
+        ..Layout::default()
+    };
+    let mut builder = Fleet::builder().workers(WORKERS).nats(nats);
     let elsewhere = ["listen", "admin_listen", "broker"];
     for (key, value) in configuration("worker")? {
         if !elsewhere.contains(&key.as_str()) {
