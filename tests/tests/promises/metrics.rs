@@ -147,8 +147,6 @@ async fn the_catalogue_is_exposed_from_the_start() -> Result<()> {
         "flotilla_worker_messages_received_total",
         "flotilla_worker_messages_delivered_total",
         "flotilla_worker_publications_repeated_total",
-        "flotilla_worker_publication_gaps_total",
-        "flotilla_worker_publication_gaps_repaired_total",
         "flotilla_worker_slow_consumers_total",
     ];
     let gateway = [

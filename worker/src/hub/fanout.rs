@@ -33,10 +33,6 @@ pub(crate) struct Fanout {
     pub(crate) malformed: u64,
     /// Publications of a stream that the broker had delivered before.
     pub(crate) repeated: u64,
-    /// Times that publications of a stream were missing for good.
-    pub(crate) gaps: u64,
-    /// Times that they were missing, and could be read.
-    pub(crate) gaps_repaired: u64,
 }
 
 impl<M: Member> Hub<M> {
@@ -51,7 +47,7 @@ impl<M: Member> Hub<M> {
         fanout: &mut Fanout,
         now: Instant,
     ) -> usize {
-        let Some((index, slot)) = slot_of(&mut self.slots, token) else {
+        let Some((_, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };
         if let Some(stamp) = stamp.filter(|stamp| slot.must_hold(*stamp)) {
@@ -67,12 +63,13 @@ impl<M: Member> Hub<M> {
                 return 0;
             }
             Continuity::Broken => {
-                fanout.gaps += 1;
                 slot.groups.flush(fanout);
-                self.subscriptions -= slot.lose_continuity(&mut self.settled);
-                self.emptied.push(token);
+                self.lose_continuity(token);
             }
         }
+        let Some((index, slot)) = slot_of(&mut self.slots, token) else {
+            return 0;
+        };
         if slot.is_empty() {
             return 0;
         }

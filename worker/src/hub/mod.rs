@@ -47,7 +47,7 @@ pub(crate) use joining::{
     Fetch, History, Join, Joined, Opened, Recover, Recovery, RecoveryKind, Settled, Subscribing,
 };
 pub(crate) use mode::Mode;
-pub(crate) use repair::GapQuery;
+pub(crate) use repair::{Gap, GapQuery};
 pub(crate) use rolls::{RollAnswer, RollQuestion};
 
 /// How long an empty channel stays subscribed at the broker.
@@ -84,6 +84,8 @@ pub(crate) struct Hub<M> {
     /// Channels of which something is to be read now, and when the hub looks at the time.
     gaps: Vec<u64>,
     later_gaps: Vec<u64>,
+    /// What became of gaps.
+    gaps_seen: Vec<(Channel, Gap)>,
     /// Channels that were opened a little while ago.
     fresh: VecDeque<(Instant, u64)>,
     /// Where and when looking for quiet channels has come to.
@@ -120,6 +122,7 @@ impl<M: Member> Hub<M> {
             queued: Vec::new(),
             gaps: Vec::new(),
             later_gaps: Vec::new(),
+            gaps_seen: Vec::new(),
             fresh: VecDeque::new(),
             quiet_hand: 0,
             looked_at: Instant::now(),

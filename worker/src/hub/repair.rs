@@ -27,6 +27,25 @@ const HELD_OVERHEAD: usize = 2 * size_of::<Held>();
 /// How long a gap is tried to be repaired. A broker that is away may come back, one that is behind may catch up.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What became of a gap, for the metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gap {
+    /// It was filled.
+    Repaired,
+    /// It was not, and whoever relied on it is told.
+    Unrecoverable,
+}
+
+impl Gap {
+    /// A metric label.
+    pub(crate) fn label(self) -> &'static str {
+        match self {
+            Self::Repaired => "repaired",
+            Self::Unrecoverable => "unrecoverable",
+        }
+    }
+}
+
 /// A gap that is being repaired.
 #[derive(Debug)]
 pub(super) struct Repair {
@@ -236,7 +255,12 @@ impl<M: Member> Hub<M> {
         let Some(repair) = self.take_repair(token) else {
             return;
         };
-        fanout.gaps_repaired += u64::from(!page.publications.is_empty());
+        if let Some((_, slot)) = slot_of(&mut self.slots, token)
+            && let Some(channel) = &slot.channel
+            && !page.publications.is_empty()
+        {
+            self.gaps_seen.push((channel.clone(), Gap::Repaired));
+        }
         for publication in page.publications {
             let Some(here) = self.position(token) else {
                 return;
@@ -290,7 +314,6 @@ impl<M: Member> Hub<M> {
                     offset: previous,
                     ..here
                 });
-                fanout.gaps += 1;
                 self.lose_continuity(token);
             }
         }
@@ -319,6 +342,11 @@ impl<M: Member> Hub<M> {
                 None => self.history_removed(token, stamp, scratch, fanout, now),
             }
         }
+    }
+
+    /// What became of gaps since this was asked last.
+    pub(crate) fn take_gaps(&mut self) -> Vec<(Channel, Gap)> {
+        std::mem::take(&mut self.gaps_seen)
     }
 
     fn take_repair(&mut self, token: u64) -> Option<Box<Repair>> {

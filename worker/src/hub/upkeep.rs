@@ -6,6 +6,7 @@ use bytes::BytesMut;
 use flotilla_shared::broker::Stamp;
 
 use super::recovery::Waiting;
+use super::repair::Gap;
 use super::slot::State;
 use super::stream::{Continuity, Stream};
 use super::{Fanout, Hub, LINGER, Member, Settled, slot_of};
@@ -101,7 +102,13 @@ impl<M: Member> Hub<M> {
     /// Tells everyone who relied on getting everything; those who wait are told at the end of the tick.
     pub(super) fn lose_continuity(&mut self, token: u64) {
         if let Some((index, slot)) = slot_of(&mut self.slots, token) {
-            self.subscriptions -= slot.lose_continuity(&mut self.settled);
+            let told = slot.lose_continuity(&mut self.settled);
+            if let Some(channel) = &slot.channel
+                && told > 0
+            {
+                self.gaps_seen.push((channel.clone(), Gap::Unrecoverable));
+            }
+            self.subscriptions -= told;
             self.emptied.push(token);
             slot.touch(index, &mut self.dirty);
         }

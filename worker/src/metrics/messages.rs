@@ -98,8 +98,7 @@ pub(crate) struct Messages {
 #[derive(Clone, Debug)]
 pub(super) struct Streams {
     pub(super) repeated: IntCounter,
-    pub(super) gaps: IntCounter,
-    pub(super) gaps_repaired: IntCounter,
+    pub(super) gaps: IntCounterVec,
     pub(super) recoveries: IntCounterVec,
 }
 
@@ -110,13 +109,10 @@ impl Streams {
                 "flotilla_worker_publications_repeated_total",
                 "Publications that the broker had delivered to the shard before; nobody gets them again.",
             )?,
-            gaps: register.counter(
+            gaps: register.counters(
                 "flotilla_worker_publication_gaps_total",
-                "Times that publications of a channel with history did not reach a shard, and could not be read; its subscribers are told.",
-            )?,
-            gaps_repaired: register.counter(
-                "flotilla_worker_publication_gaps_repaired_total",
-                "Times that publications of a channel with history did not reach a shard, and were read from the history.",
+                "Times that publications of a channel with history did not reach a shard, by what came of it: they were read from the history, or its subscribers are told.",
+                &["namespace", "result"],
             )?,
             recoveries: register.counters(
                 "flotilla_worker_recoveries_total",

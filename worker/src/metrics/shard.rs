@@ -12,7 +12,7 @@ use prometheus::local::{LocalHistogram, LocalIntCounter};
 
 use super::messages::RECEIVED_EXTRA;
 use super::{Dropped, Metrics, SentType};
-use crate::hub::{Fanout, Recovery};
+use crate::hub::{Fanout, Gap, Recovery};
 use crate::rates::Limit;
 
 /// See the module's documentation; [`ShardMetrics::flush`] makes the counts visible.
@@ -25,8 +25,6 @@ pub(crate) struct ShardMetrics {
     sent_bytes: Cell<u64>,
     delivered: Cell<u64>,
     repeated: Cell<u64>,
-    gaps: Cell<u64>,
-    gaps_repaired: Cell<u64>,
     fanout_recipients: LocalHistogram,
     channels: Cell<i64>,
     subscriptions: Cell<i64>,
@@ -59,8 +57,6 @@ impl ShardMetrics {
             sent_bytes: Cell::new(0),
             delivered: Cell::new(0),
             repeated: Cell::new(0),
-            gaps: Cell::new(0),
-            gaps_repaired: Cell::new(0),
             fanout_recipients: messages.fanout_recipients.local(),
             channels: Cell::new(0),
             subscriptions: Cell::new(0),
@@ -154,9 +150,13 @@ impl ShardMetrics {
         self.dropped(Dropped::QueueFull, fanout.refused);
         self.dropped(Dropped::Malformed, fanout.malformed);
         self.repeated.set(self.repeated.get() + fanout.repeated);
-        self.gaps.set(self.gaps.get() + fanout.gaps);
-        self.gaps_repaired
-            .set(self.gaps_repaired.get() + fanout.gaps_repaired);
+    }
+
+    /// Counts what became of a gap.
+    pub(crate) fn gap(&self, channel: &Channel, gap: Gap) {
+        let gaps = &self.process.messages.streams.gaps;
+        gaps.with_label_values(&[channel.namespace(), gap.label()])
+            .inc();
     }
 
     /// Counts a recovery. Only channels of namespaces that are configured come so far.
@@ -188,11 +188,6 @@ impl ShardMetrics {
         messages.sent_bytes.inc_by(self.sent_bytes.take());
         messages.delivered.inc_by(self.delivered.take());
         messages.streams.repeated.inc_by(self.repeated.take());
-        messages.streams.gaps.inc_by(self.gaps.take());
-        messages
-            .streams
-            .gaps_repaired
-            .inc_by(self.gaps_repaired.take());
         shift(&messages.channels, &self.channels, channels);
         shift(&messages.subscriptions, &self.subscriptions, subscriptions);
     }
@@ -229,13 +224,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_stream_lacked_or_repeated_is_counted_once() {
+    fn what_a_stream_repeated_is_counted_once() {
         let metrics = Metrics::register(&Registry::new()).unwrap();
         let shard = ShardMetrics::new(metrics.clone());
         let fanout = Fanout {
             repeated: 2,
-            gaps: 1,
-            gaps_repaired: 3,
             ..Fanout::default()
         };
         shard.fanned_out(&fanout);
@@ -243,9 +236,7 @@ mod tests {
         for _ in 0..2 {
             shard.flush(0, 0);
             let messages = &metrics.messages.streams;
-            let counted = (messages.repeated.get(), messages.gaps.get());
-            assert_eq!(counted, (4, 2));
-            assert_eq!(messages.gaps_repaired.get(), 6);
+            assert_eq!(messages.repeated.get(), 4);
         }
     }
 }

@@ -312,6 +312,9 @@ impl Shard {
 
     /// Tells members what happened to them without their asking.
     pub(super) fn settle(&self) {
+        for (channel, gap) in self.hub.borrow_mut().take_gaps() {
+            self.metrics.gap(&channel, gap);
+        }
         let settled = self.hub.borrow_mut().take_settled();
         for settled in settled {
             match settled {

@@ -194,8 +194,17 @@ impl Bench {
         self.nothing_is_kept();
     }
 
-    /// Nothing of what is missing can be read any more; returns how many gaps are not filled therefore.
-    fn nothing_is_kept(&mut self) -> u64 {
+    /// What became of gaps.
+    fn gaps(&mut self) -> Vec<Gap> {
+        self.hub
+            .take_gaps()
+            .into_iter()
+            .map(|(_, gap)| gap)
+            .collect()
+    }
+
+    /// Nothing of what is missing can be read any more.
+    fn nothing_is_kept(&mut self) {
         let mut fanout = Fanout::default();
         let page = HistoryPage {
             publications: Vec::new(),
@@ -209,13 +218,12 @@ impl Bench {
                 .repaired(token, ticket, page, &mut scratch, &mut fanout, self.now);
         }
         self.hub.flush(&mut fanout, self.now);
-        fanout.gaps
     }
 
     /// The same with [`Bench::receive`], where nothing of what is missing can be read any more.
     fn stream(&mut self, token: u64, offsets: &[(u64, u64)]) -> Fanout {
-        let mut fanout = self.receive(token, offsets);
-        fanout.gaps += self.nothing_is_kept();
+        let fanout = self.receive(token, offsets);
+        self.nothing_is_kept();
         fanout
     }
 
