@@ -38,6 +38,13 @@ impl Stream {
         let writer = self.writers.get(&message.publisher)?;
         (message.number <= writer.written).then_some(message.number > writer.acknowledged)
     }
+
+    /// Whether this was acknowledged, and only in another life of the stream than that of `place`.
+    pub(super) fn is_of_another_life(&self, message: Message, place: &Position) -> bool {
+        let acknowledged = self.acknowledged.iter();
+        let mut places = acknowledged.filter(|(_, other)| **other == message);
+        places.all(|(other, _)| other.epoch != place.epoch)
+    }
 }
 
 impl Ledger {

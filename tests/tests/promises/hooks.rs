@@ -74,7 +74,7 @@ fn temporary() -> Error {
 
 /// What grants something until a moment from now.
 fn for_a_moment() -> String {
-    json!({"result": {"user": "ada", "expire_at": seconds_from_now(Duration::from_secs(1))}})
+    json!({"result": {"user": "ada", "expire_at": seconds_from_now(Duration::from_secs(3))}})
         .to_string()
 }
 
