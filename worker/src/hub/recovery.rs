@@ -1,11 +1,10 @@
 //! Recovery: what a member missed while it was away, proved to be everything, or not given at all.
 //!
-//! Owns: the judgement of what is known of a stream against what a member last saw. A member that is recovering gets
-//! nothing live; the moment it becomes a member it has been given everything up to the channel's position, so that
-//! what follows is exactly the rest.
+//! Owns: the way of a member to be, from read to read. A member that is recovering gets nothing live; the moment it
+//! becomes a member it has been given everything up to the channel's position, so that what follows is exactly the rest.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use flotilla_shared::broker::{
     Epoch, HistoryPage, HistoryQuery, StoredPublication, StreamPosition,
@@ -13,8 +12,9 @@ use flotilla_shared::broker::{
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::Publication;
 
-use super::doubt::{Check, Learnt};
+use super::doubt::Learnt;
 use super::joining::Fetched;
+use super::judgement::{Found, Judgement, Read};
 use super::slot::Slot;
 use super::stream::Stream;
 use super::{Delivery, Fetch, Hub, Joined, Member, Recover, RecoveryKind, slot_of};
@@ -25,9 +25,6 @@ const READ_AHEAD: usize = 64;
 
 /// Most reads for one member: a broker that is behind has caught up by then.
 const READS_MAX: u8 = 8;
-
-/// How long the broker may take to deliver what it is known to have. After that it has lost it.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A member to be.
 #[derive(Debug)]
@@ -56,21 +53,7 @@ pub(super) enum Phase {
     Failed,
 }
 
-/// What is to be given to a member; `None`: unrecoverable.
-pub(super) type Found = Option<Vec<StoredPublication>>;
-
-enum Judgement {
-    Done(Found),
-    WaitUntil(u64),
-    /// It was read from where not everything is known yet, too early, or from further back than this member needs.
-    ReadAgain,
-}
-
 impl Recover {
-    fn is_of(&self, life: Epoch) -> bool {
-        self.epoch.is_none_or(|epoch| epoch == life)
-    }
-
     pub(super) fn query(&self) -> HistoryQuery {
         match self.kind {
             RecoveryKind::Stream => HistoryQuery {
@@ -88,95 +71,6 @@ impl Recover {
 }
 
 impl<M> Stream<M> {
-    /// What can be said without asking the broker.
-    pub(super) fn find(&self, recover: &Recover, now: Instant) -> Option<Found> {
-        if self.is_doubtful() {
-            return None;
-        }
-        let here = self.position;
-        let is_of_this_life = recover.is_of(here.epoch);
-        if is_of_this_life && recover.offset == here.offset {
-            return Some(Some(Vec::new()));
-        }
-        match recover.kind {
-            RecoveryKind::Stream if !is_of_this_life => Some(None),
-            RecoveryKind::Stream if recover.offset > here.offset => None,
-            RecoveryKind::Stream => {
-                let missed: Vec<_> = self.ring.since(recover.offset, now)?.cloned().collect();
-                Some((missed.len() <= recover.limit).then_some(missed))
-            }
-            RecoveryKind::Cache => {
-                let newest = self.ring.newest(now)?;
-                Some(Some(vec![newest.clone()]))
-            }
-        }
-    }
-
-    /// What can be said now that the broker has been asked.
-    fn judge(
-        &self,
-        recover: &Recover,
-        query: HistoryQuery,
-        page: &HistoryPage,
-        now: Instant,
-    ) -> Judgement {
-        if let Some(found) = self.find(recover, now) {
-            return Judgement::Done(found);
-        }
-        if page.end.epoch != self.position.epoch {
-            return Judgement::Done(None);
-        }
-        match recover.kind {
-            RecoveryKind::Stream if !recover.is_of(page.end.epoch) => Judgement::Done(None),
-            RecoveryKind::Stream => self.judge_stream(recover, query, page, now),
-            RecoveryKind::Cache => self.judge_cache(page),
-        }
-    }
-
-    fn judge_stream(
-        &self,
-        recover: &Recover,
-        query: HistoryQuery,
-        page: &HistoryPage,
-        now: Instant,
-    ) -> Judgement {
-        let (since, here, end) = (recover.offset, self.position.offset, page.end.offset);
-        if since > end {
-            // Nobody can have seen that; or the read came from where it is not known yet.
-            return Judgement::ReadAgain;
-        }
-        if since > here {
-            return Judgement::WaitUntil(since);
-        }
-        if !is_complete_from(since, query, page) {
-            return if query.since == Some(since) {
-                Judgement::Done(None)
-            } else {
-                Judgement::ReadAgain
-            };
-        }
-        // What is newer will be delivered; what is newer than the page, the ring may have.
-        let mut missed = page.publications.clone();
-        missed.retain(|publication| (since + 1..=here).contains(&publication.offset));
-        if end < here {
-            match self.ring.since(end, now) {
-                Some(rest) => missed.extend(rest.cloned()),
-                None => return Judgement::ReadAgain,
-            }
-        }
-        Judgement::Done((missed.len() <= recover.limit).then_some(missed))
-    }
-
-    fn judge_cache(&self, page: &HistoryPage) -> Judgement {
-        let (here, end) = (self.position.offset, page.end.offset);
-        match page.publications.first() {
-            // As the latest one here it would come twice: once now, and once when it is delivered.
-            Some(newest) if newest.offset > here => Judgement::WaitUntil(newest.offset),
-            _ if end < here => Judgement::ReadAgain,
-            newest => Judgement::Done(newest.map(|newest| vec![newest.clone()])),
-        }
-    }
-
     /// Continuity is lost: whoever waits for what was still to come waits in vain.
     pub(super) fn fail_waiting(&mut self) {
         for recovering in &mut self.recovering {
@@ -231,50 +125,6 @@ impl<M> Stream<M> {
             .find(|kind| !self.is_being_read(*kind))
     }
 
-    /// Whether anyone waits for the broker to deliver, and whether in vain.
-    pub(super) fn look_at_the_time(&mut self, now: Instant) -> Option<Waiting> {
-        let is_reading = self.repair.is_some();
-        let mut looked = None;
-        for recovering in &mut self.recovering {
-            if let Phase::Waiting { since, .. } = &mut recovering.phase {
-                let began = *since.get_or_insert(now);
-                let is_over = !is_reading && now.saturating_duration_since(began) >= PATIENCE;
-                looked = looked.max(Some(if is_over {
-                    Waiting::InVain
-                } else {
-                    Waiting::Yet
-                }));
-            }
-        }
-        looked.max(self.look_at_the_doubt(now))
-    }
-
-    fn look_at_the_doubt(&mut self, now: Instant) -> Option<Waiting> {
-        let Check::Behind { until, since } = self.doubt?.check else {
-            return None;
-        };
-        let here = self.position;
-        let is_delivered = until.epoch == here.epoch && until.offset <= here.offset;
-        if is_delivered {
-            self.doubt = None;
-            return None;
-        }
-        let is_over = self.repair.is_none() && now.saturating_duration_since(since) >= PATIENCE;
-        Some(if is_over {
-            Waiting::InVain
-        } else {
-            Waiting::Yet
-        })
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Waiting {
-    Yet,
-    InVain,
-}
-
-impl<M> Stream<M> {
     /// Takes in a member to be. What is to be read for it, if nothing is being read yet that it can wait for.
     pub(super) fn await_recovery(
         &mut self,
@@ -362,7 +212,14 @@ impl<M: Member> Hub<M> {
         let asked: Vec<_> = stream.recovering.extract_if(.., is_asked).collect();
         for recovering in asked {
             let joined = match page {
-                Some(page) => slot.recovered(recovering, fetch.query, page, now),
+                Some(page) => slot.recovered(
+                    recovering,
+                    Read {
+                        query: fetch.query,
+                        page,
+                    },
+                    now,
+                ),
                 None => Some((recovering.member, Err(()))),
             };
             self.subscriptions += usize::from(matches!(joined, Some((_, Ok(_)))));
@@ -431,12 +288,11 @@ impl<M: Member> Slot<M> {
     fn recovered(
         &mut self,
         mut recovering: Recovering<M>,
-        query: HistoryQuery,
-        page: &HistoryPage,
+        read: Read<'_>,
         now: Instant,
     ) -> Option<(Rc<M>, Result<Joined, ()>)> {
         let stream = self.stream.as_deref_mut()?;
-        let found = match stream.judge(&recovering.recover, query, page, now) {
+        let found = match stream.judge(&recovering.recover, read, now) {
             Judgement::Done(found) => found,
             Judgement::ReadAgain if recovering.reads >= READS_MAX => None,
             Judgement::ReadAgain => {
@@ -457,14 +313,6 @@ impl<M: Member> Slot<M> {
         let joined = self.enter(&member, delivery, Some(found));
         Some((member, Ok(joined)))
     }
-}
-
-/// Whether a page that was read for several has all that is behind `since`.
-fn is_complete_from(since: u64, query: HistoryQuery, page: &HistoryPage) -> bool {
-    // What goes first is the oldest: where something as old is kept, nothing behind it has gone.
-    let is_cut_off = page.publications.len() >= query.limit;
-    let oldest = page.publications.first();
-    page.is_complete || !is_cut_off && oldest.is_some_and(|oldest| oldest.offset <= since)
 }
 
 /// Reads a publication of the stream with its place and its mark for deltas; `None` if it is none of ours.

@@ -10,7 +10,8 @@ use flotilla_shared::channel::Channel;
 
 use super::filters::{Filters, TooMany};
 use super::groups::Groups;
-use super::recovery::{Found, publication_of};
+use super::judgement::Found;
+use super::recovery::publication_of;
 use super::room::RingBytes;
 use super::stream::Stream;
 use super::{Delivery, History, Joined, Member, Mode, Recovery, Settled, Subscribing};

@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::BytesMut;
 use flotilla_shared::broker::Stamp;
 
-use super::recovery::Waiting;
+use super::patience::Waiting;
 use super::repair::Gap;
 use super::slot::State;
 use super::stream::{Continuity, Stream};

@@ -184,6 +184,31 @@ fn what_was_dropped_is_read() {
 }
 
 #[test]
+fn what_can_be_neither_read_nor_awaited_is_told_also_if_nothing_follows_it() {
+    let lost = HistoryPage {
+        is_complete: false,
+        ..page(&[], 7)
+    };
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.join("news", &bob);
+    bench.hub.overflowed(token);
+    let queries = bench.hub.due_checks();
+    let ends = Some(vec![position(1, 7)]);
+    bench.hub.checked(&queries, ends, bench.now);
+    bench.sweep(MOMENT);
+    let gap = bench.gap();
+    bench.repaired(&gap, lost);
+    bench.sweep(Duration::from_millis(1500));
+    assert_eq!(bench.hub.due_repairs(), [], "it would be no other answer");
+    assert!(bench.settled().1.is_empty(), "it may be on its way");
+    bench.sweep(Duration::from_millis(500));
+    assert_eq!(bench.settled().1, [1], "the other relies on nothing");
+    assert_eq!(bench.gaps(), [Gap::Unrecoverable]);
+}
+
+#[test]
 fn quiet_channels_are_looked_after_and_busy_ones_are_not() {
     let mut bench = Bench::new();
     let (ann, _) = pair();
