@@ -654,3 +654,36 @@ fn who_lacks_less_is_not_refused_for_who_lacks_too_much() {
     let joined = bench.fetched(third, page(&kept, 50));
     assert_eq!(offsets(&joined).unwrap(), kept);
 }
+
+#[test]
+fn a_page_that_does_not_reach_the_end_proves_nothing_however_short_it_is() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    bench.open_stream(50, &ann);
+    let first = bench.fetch(&bob, recover(49));
+    let (lee, kim) = (
+        Listener::new(3, Format::Json),
+        Listener::new(4, Format::Json),
+    );
+    bench.recover(&lee, recover(10));
+    bench.recover(&kim, recover(20));
+    let fetched = bench.hub.fetched(first, Some(&page(&[50], 50)), bench.now);
+    // The limit counted some that have expired, so that there are fewer, and more behind them.
+    let cut_off = HistoryPage {
+        is_complete: false,
+        ..page(&(15..=40).collect::<Vec<_>>(), 50)
+    };
+    let second = fetched.again.unwrap();
+    let fetched = bench.hub.fetched(second, Some(&cut_off), bench.now);
+    let answered: Vec<_> = fetched
+        .answers
+        .iter()
+        .map(|(member, joined)| (member.id, offsets(joined.as_ref().unwrap())))
+        .collect();
+    assert_eq!(answered, [(3, None)]);
+    let third = fetched.again.unwrap();
+    assert_eq!(third.query.since, Some(20), "its own read may prove it");
+    let missed: Vec<u64> = (21..=50).collect();
+    let joined = bench.fetched(third, page(&missed, 50));
+    assert_eq!(offsets(&joined).unwrap(), missed);
+}
