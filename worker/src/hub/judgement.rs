@@ -30,11 +30,16 @@ pub(super) struct Read<'a> {
 impl Read<'_> {
     /// Whether it has all that is behind `since`.
     fn is_complete_from(&self, since: u64) -> bool {
-        let Self { query, page } = self;
-        // What goes first is the oldest: where something as old is kept, nothing behind it has gone.
-        let is_cut_off = page.publications.len() >= query.limit;
-        let oldest = page.publications.first();
-        page.is_complete || !is_cut_off && oldest.is_some_and(|oldest| oldest.offset <= since)
+        let page = self.page;
+        if page.is_complete {
+            return true;
+        }
+        // What goes first is the oldest: where something as old is kept, nothing behind it has gone. How many there are
+        // says nothing, since the limit may have counted what has expired. No removal stands behind the newest: it
+        // would have taken that along.
+        let (oldest, newest) = (page.publications.first(), page.publications.last());
+        oldest.is_some_and(|oldest| oldest.offset <= since)
+            && newest.is_some_and(|newest| newest.offset >= page.end.offset)
     }
 }
 
