@@ -32,7 +32,7 @@ struct Table {
 struct Open {
     gathering: Gathering,
     bytes: usize,
-    is_too_large: bool,
+    excess: Option<Excess>,
     settled: Arc<Notify>,
 }
 
@@ -45,8 +45,13 @@ pub(super) struct Ask {
 }
 
 /// The answers take more memory than they may.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLarge;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Excess {
+    /// Those to this question.
+    One,
+    /// Those to all questions together: by itself this one may be answered a little later.
+    All,
+}
 
 impl Asks {
     /// Opens a question to these workers.
@@ -56,7 +61,7 @@ impl Asks {
         let open = Open {
             gathering: Gathering::new(workers),
             bytes: 0,
-            is_too_large: false,
+            excess: None,
             settled: settled.clone(),
         };
         open.notify();
@@ -75,17 +80,19 @@ impl Asks {
         let Some(open) = table.open.get_mut(&number) else {
             return;
         };
-        if open.is_too_large {
+        if open.excess.is_some() {
             return;
         }
-        if open.bytes + bytes > ANSWERS_MAX_BYTES || total > ALL_ANSWERS_MAX_BYTES {
-            open.is_too_large = true;
+        if open.bytes + bytes > ANSWERS_MAX_BYTES {
+            open.excess = Some(Excess::One);
+        } else if total > ALL_ANSWERS_MAX_BYTES {
+            open.excess = Some(Excess::All);
         } else {
             open.gathering.hear(worker, part);
             open.bytes += bytes;
         }
         open.notify();
-        if !open.is_too_large {
+        if open.excess.is_none() {
             table.bytes = total;
         }
     }
@@ -106,7 +113,7 @@ impl Asks {
 
 impl Open {
     fn notify(&self) {
-        if self.is_too_large || self.gathering.is_complete() {
+        if self.excess.is_some() || self.gathering.is_complete() {
             self.settled.notify_one();
         }
     }
@@ -132,11 +139,13 @@ impl Ask {
     }
 
     /// What there is.
-    pub(super) fn finish(self) -> Result<Gathered, TooLarge> {
-        match self.asks.take(self.number) {
-            Some(open) if open.is_too_large => Err(TooLarge),
-            Some(open) => Ok(open.gathering.finish()),
-            None => Ok(Gathered::default()),
+    pub(super) fn finish(self) -> Result<Gathered, Excess> {
+        let Some(open) = self.asks.take(self.number) else {
+            return Ok(Gathered::default());
+        };
+        match open.excess {
+            Some(excess) => Err(excess),
+            None => Ok(open.gathering.finish()),
         }
     }
 }
@@ -207,10 +216,29 @@ mod tests {
         asks.hear(large.number(), "a", part(0, 9), ANSWERS_MAX_BYTES);
         asks.hear(large.number(), "a", part(1, 9), 1);
         large.settled().await;
-        assert_eq!(large.finish(), Err(TooLarge));
+        assert_eq!(large.finish(), Err(Excess::One));
         asks.hear(small.number(), "a", part(0, 1), ANSWERS_MAX_BYTES);
         assert_eq!(small.finish().unwrap().answers.len(), 1);
         assert_eq!(asks.table().bytes, 0);
+    }
+
+    #[tokio::test]
+    async fn a_question_that_finds_no_room_among_others_is_not_said_to_be_too_large() {
+        let asks = Asks::default();
+        let others: Vec<Ask> = (0..ALL_ANSWERS_MAX_BYTES / ANSWERS_MAX_BYTES)
+            .map(|_| asked(&asks, &["a"]))
+            .collect();
+        for other in &others {
+            asks.hear(other.number(), "a", part(0, 2), ANSWERS_MAX_BYTES);
+        }
+        let small = asked(&asks, &["a"]);
+        asks.hear(small.number(), "a", part(0, 1), 1);
+        small.settled().await;
+        assert_eq!(small.finish(), Err(Excess::All));
+        drop(others);
+        let small = asked(&asks, &["a"]);
+        asks.hear(small.number(), "a", part(0, 1), 1);
+        assert_eq!(small.finish().unwrap().answers.len(), 1);
     }
 
     #[test]

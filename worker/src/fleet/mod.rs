@@ -49,7 +49,7 @@ use crate::emulation::Sessions;
 use crate::metrics::{Asked, FleetMetrics};
 use crate::revocation::Revocations as Keeper;
 use crate::roll::Lives;
-use asks::{Asks, TooLarge};
+use asks::{Asks, Excess};
 use message::{Content, Envelope};
 use peers::Peers;
 use request::Request;
@@ -89,7 +89,7 @@ pub(crate) enum AskError {
     /// There is no broker, so that it is not known who there is.
     #[error("not connected to the other workers")]
     Disconnected,
-    /// Too many questions are waiting already.
+    /// Too many questions are waiting already, or their answers leave no room.
     #[error("too many questions to the other workers at once")]
     Busy,
     /// The answers are larger than what is kept of them.
@@ -108,9 +108,12 @@ impl AskError {
     }
 }
 
-impl From<TooLarge> for AskError {
-    fn from(TooLarge: TooLarge) -> Self {
-        Self::TooLarge
+impl From<Excess> for AskError {
+    fn from(excess: Excess) -> Self {
+        match excess {
+            Excess::One => Self::TooLarge,
+            Excess::All => Self::Busy,
+        }
     }
 }
 

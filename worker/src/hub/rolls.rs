@@ -276,8 +276,10 @@ impl<M: Member> Hub<M> {
                     let there = members.get(&place).into_iter().flatten();
                     roll.answered(life, of.asked, there)
                 }
-                // What is announced from now on is known all the same.
-                RollAnswer::TooMany if is_hopeless => false,
+                RollAnswer::TooMany if is_hopeless => {
+                    roll.unanswerable(life, of.asked);
+                    false
+                }
                 RollAnswer::TooMany | RollAnswer::Silence => roll.unanswered(life, of.asked),
             };
             if roll.has_due() {

@@ -50,7 +50,7 @@ pub(crate) struct Roll {
     due: VecDeque<Uuid>,
     /// Counts the questions.
     asked: u32,
-    /// Whether there were more members than are remembered.
+    /// Whether there were more members than are remembered: the leaves of those who are not known are told, too.
     is_overfull: bool,
 }
 
@@ -166,9 +166,15 @@ impl Roll {
         let Ok(client) = Uuid::parse_str(&info.client) else {
             return true;
         };
-        let open = self.open.iter().find(|open| open.life == life);
-        let is_first = open.is_some_and(|open| open.is_first);
+        let open = self.open.iter_mut().find(|open| open.life == life);
+        let is_first = open.as_ref().is_some_and(|open| open.is_first);
+        let is_full = self.left.len() >= MEMBERS_MAX && !self.left.contains_key(&client);
         let is_news = match open {
+            // The account may have it as a member still; the next one will not.
+            Some(open) if is_full => {
+                open.again |= open.asked.is_some();
+                true
+            }
             Some(open) if open.is_first || open.asked.is_some() => {
                 self.left.insert(client, (life, self.asked)).is_none()
             }
@@ -218,11 +224,9 @@ impl Roll {
         asked: u32,
         there: impl IntoIterator<Item = &'a ClientInfo>,
     ) -> bool {
-        let is_answered = |open: &Open| open.life == life && open.asked == Some(asked);
-        let Some(at) = self.open.iter().position(is_answered) else {
+        let Some(open) = self.close(life, asked) else {
             return false;
         };
-        let open = self.open.swap_remove(at);
         for info in there {
             let Ok(client) = Uuid::parse_str(&info.client) else {
                 continue;
@@ -236,13 +240,21 @@ impl Roll {
         }
         self.miss(|member| member.life == life && member.seen < asked);
         self.left.retain(|_, (of, _)| *of != life);
-        if self.open.is_empty() {
-            self.open = Vec::new();
-        }
         if open.again {
             self.doubt(life);
         }
         open.again
+    }
+
+    /// The life is not open any more, if question number `asked` is on its way.
+    fn close(&mut self, life: Life, asked: u32) -> Option<Open> {
+        let is_asked = |open: &Open| open.life == life && open.asked == Some(asked);
+        let at = self.open.iter().position(is_asked)?;
+        let open = self.open.swap_remove(at);
+        if self.open.is_empty() {
+            self.open = Vec::new();
+        }
+        Some(open)
     }
 
     fn found(&mut self, life: Life, client: Uuid, info: &ClientInfo, is_first: bool) {
@@ -280,6 +292,15 @@ impl Roll {
             open.asked = None;
             true
         })
+    }
+
+    /// Question number `asked` has more of an answer than there can be. It is left at what has been announced, and is
+    /// announced from now on, until a new doubt comes up.
+    pub(crate) fn unanswerable(&mut self, life: Life, asked: u32) {
+        if self.close(life, asked).is_some() {
+            self.left.retain(|_, (of, _)| *of != life);
+            self.is_overfull = true;
+        }
     }
 
     /// This life is over, or out of reach, and so are its members.

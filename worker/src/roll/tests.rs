@@ -164,6 +164,39 @@ fn members_beyond_the_limit_are_announced_and_not_remembered() {
     assert!(roll.has_left(A, &client(MEMBERS_MAX as u32)));
 }
 
+#[test]
+fn a_life_with_more_members_than_an_answer_holds_can_be_asked_again() {
+    let mut roll = Roll::new([&A, &B]);
+    let asked = roll.ask(A).unwrap();
+    roll.has_left(A, &client(1));
+    roll.unanswerable(A, asked);
+    assert!(roll.left.is_empty());
+    for _ in 0..2 {
+        assert!(roll.has_left(A, &client(2)), "nobody knows it");
+    }
+    assert!(roll.left.is_empty(), "nobody will ask for it");
+    assert_eq!(roll.ask(A), None);
+    roll.doubt(A);
+    answer(&mut roll, A, &[3]);
+    assert_eq!(due(&mut roll), [Notice::Join(client(3))]);
+    assert!(roll.open.iter().all(|open| open.life == B));
+}
+
+#[test]
+fn who_leaves_during_a_question_is_not_remembered_without_bound() {
+    let mut roll = Roll::new([&A]);
+    let asked = roll.ask(A).unwrap();
+    for number in 0..=MEMBERS_MAX as u32 {
+        assert!(roll.has_left(A, &client(number)));
+    }
+    assert_eq!(roll.left.len(), MEMBERS_MAX);
+    let late = client(MEMBERS_MAX as u32);
+    assert!(roll.answered(A, asked, [&late]), "it is asked once more");
+    answer(&mut roll, A, &[]);
+    assert_eq!(due(&mut roll), [Notice::Leave(late)]);
+    assert_eq!(roll.len(), 0);
+}
+
 const LIVES: usize = 3;
 const CLIENTS: u32 = 3;
 

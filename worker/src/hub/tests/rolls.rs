@@ -208,6 +208,22 @@ fn more_than_an_answer_holds_is_asked_for_in_smaller_pieces() {
 }
 
 #[test]
+fn a_channel_with_more_members_than_an_answer_holds_is_asked_about_after_the_next_loss() {
+    let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    let token = bench.open_hall(&listener);
+    let question = bench.hub.roll_questions(bench.now).remove(0);
+    let (about, answer) = (&question.about, RollAnswer::TooMany);
+    bench.hub.roll_answered(A, about, &answer, bench.now);
+    assert!(bench.hub.roll_questions(bench.now).is_empty());
+    bench.announce(token, leave(7, A));
+    assert_eq!(told(&listener), 1, "who was not listed leaves all the same");
+    bench.hub.doubt_roll(token);
+    assert_eq!(bench.answer(&[8]), ["worker-1"]);
+    assert_eq!(bench.hub.members_remembered(), 1);
+}
+
+#[test]
 fn members_of_a_worker_of_whom_the_fleet_never_hears_leave_with_a_lease() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
     let token = bench.open_hall(&listener);
