@@ -19,6 +19,7 @@ mod forms;
 mod groups;
 mod joining;
 mod judgement;
+mod line;
 mod mode;
 mod patience;
 mod recovery;

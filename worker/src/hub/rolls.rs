@@ -5,7 +5,7 @@
 //!
 //! A life that is announced in a channel before it is heard of in the fleet has a lease of its own to be heard of.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +14,7 @@ use flotilla_shared::protocol::types::{ClientInfo, Join, Leave, Push};
 use flotilla_shared::roster::{LEASE, Life};
 use prost::Message as _;
 
+use super::line::Line;
 use super::slot::Slot;
 use super::{Fanout, Hub, Member, slot_of, token_of};
 use crate::roll::{Lives, Notice, Peer, Roll, life_of};
@@ -43,7 +44,7 @@ pub(super) struct Rolls {
 #[derive(Debug)]
 struct Asking {
     /// Channels to ask about. Some may need no answer any more.
-    waiting: VecDeque<u64>,
+    waiting: Line,
     is_on_its_way: bool,
     not_before: Option<Instant>,
     /// Most channels in the next question.
@@ -81,7 +82,7 @@ pub(crate) enum RollAnswer {
 impl Default for Asking {
     fn default() -> Self {
         Self {
-            waiting: VecDeque::new(),
+            waiting: Line::default(),
             is_on_its_way: false,
             not_before: None,
             most: CHANNELS_PER_QUESTION,
@@ -109,7 +110,7 @@ impl Rolls {
 
     fn want(&mut self, life: Life, token: u64) {
         let asking = self.asking.entry(life).or_default();
-        asking.waiting.push_back(token);
+        asking.waiting.push(token);
     }
 
     /// Whether subscribers are to be told what a worker has announced.
@@ -218,7 +219,7 @@ impl<M: Member> Hub<M> {
             }
             let mut about = Vec::new();
             while about.len() < asking.most
-                && let Some(token) = asking.waiting.pop_front()
+                && let Some(token) = asking.waiting.pop()
             {
                 let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
                 if let Some(slot) = slot
@@ -231,9 +232,6 @@ impl<M: Member> Hub<M> {
                         asked,
                     });
                 }
-            }
-            if asking.waiting.is_empty() {
-                asking.waiting = VecDeque::new();
             }
             if let Some(peer) = self.rolls.known.get(life)
                 && !about.is_empty()

@@ -224,6 +224,31 @@ fn a_channel_with_more_members_than_an_answer_holds_is_asked_about_after_the_nex
 }
 
 #[test]
+fn however_often_announcements_are_lost_a_channel_waits_once_to_be_asked_about() {
+    let mut bench = Bench::new();
+    let (ann, bob) = (
+        Listener::new(1, Format::Json),
+        Listener::new(2, Format::Json),
+    );
+    bench.hub.hear_of(&lives(&[(A, 0), (B, 0)]));
+    let token = bench.open_hall(&ann);
+    bench.join("hall", &bob);
+    let waiting = format!("{:?}", bench.hub.rolls);
+    for _ in 0..10 {
+        bench.hub.overflowed(token);
+        bench.hub.doubt_roll(token);
+        bench.hub.doubt_rolls();
+        bench.hub.leave(&channel("hall"), &ann, bench.now);
+        bench
+            .hub
+            .join(&channel("hall"), &ann, who_wants_to_know(), bench.now);
+    }
+    assert_eq!(format!("{:?}", bench.hub.rolls), waiting);
+    assert_eq!(bench.answer(&[]), ["worker-1", "worker-2"]);
+    assert_eq!(bench.answer(&[]), Vec::<String>::new());
+}
+
+#[test]
 fn members_of_a_worker_of_whom_the_fleet_never_hears_leave_with_a_lease() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
     let token = bench.open_hall(&listener);
