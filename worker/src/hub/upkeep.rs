@@ -109,6 +109,8 @@ impl<M: Member> Hub<M> {
                 self.gaps_seen.push((channel.clone(), Gap::Unrecoverable));
             }
             self.subscriptions -= told;
+            // Where nobody is left who wants to know, nobody notes any more who leaves.
+            self.rolls.keep(index, slot);
             self.emptied.push(token);
             slot.touch(index, &mut self.dirty);
         }

@@ -7,6 +7,7 @@ use flotilla_shared::protocol::types::{ClientInfo, Join as Coming, Leave as Goin
 use flotilla_shared::roster::{LEASE, Life};
 use uuid::Uuid;
 
+use super::recovery::POSITIONED;
 use super::*;
 use crate::roll::{Lives, Peer, announcement};
 
@@ -246,6 +247,33 @@ fn however_often_announcements_are_lost_a_channel_waits_once_to_be_asked_about()
     assert_eq!(format!("{:?}", bench.hub.rolls), waiting);
     assert_eq!(bench.answer(&[]), ["worker-1", "worker-2"]);
     assert_eq!(bench.answer(&[]), Vec::<String>::new());
+}
+
+#[test]
+fn who_comes_after_a_loss_hears_of_nobody_who_left_before() {
+    let (mut bench, ann) = (Bench::new(), Listener::new(1, Format::Json));
+    bench.hub.hear_of(&lives(&[(A, 0)]));
+    let positioned = Subscribing {
+        delivery: Delivery {
+            join_leave: true,
+            ..POSITIONED
+        },
+        recover: None,
+    };
+    let hall = channel("hall");
+    let Join::Open(token) = bench.hub.join(&hall, &ann, positioned.clone(), bench.now) else {
+        panic!()
+    };
+    bench.hub.opened(token, Ok(Some(history(1, 5))), bench.now);
+    bench.answer(&[7, 8]);
+    bench.stream(token, &[(6, 7)]);
+    assert_eq!(bench.hub.take_settled().len(), 1, "everybody is taken out");
+    bench.announce(token, leave(7, A));
+    bench.hub.join(&hall, &ann, positioned, bench.now);
+    bench.answer(&[8]);
+    bench.hub.hear_of(&lives(&[]));
+    bench.call();
+    assert_eq!(told(&ann), 1, "{}", ann.text());
 }
 
 #[test]
