@@ -137,6 +137,7 @@ impl<M> Stream<M> {
 impl<M: Member> Hub<M> {
     /// The connection to the broker is back. Like [`Hub::receive`], a part of a tick.
     pub(crate) fn reconnected(&mut self) {
+        self.ring_bytes.open();
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let State::Opening { is_doubtful, .. } = &mut slot.state {
                 *is_doubtful = true;

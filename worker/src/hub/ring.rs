@@ -91,10 +91,10 @@ impl Ring {
         }
     }
 
-    /// Adds what comes right behind the newest entry, and lets go of the oldest.
+    /// Adds what comes right behind the newest entry, and lets go of the oldest; of all, if this cannot be added.
     pub(super) fn push(&mut self, before: u64, offset: u64, payload: &[u8], now: Instant) {
         let cost = cost(payload);
-        if cost > BYTES_MAX {
+        if cost > BYTES_MAX || self.shard_bytes.is_closed() {
             return self.clear();
         }
         if offset <= self.removed {

@@ -1,6 +1,6 @@
 //! How much memory the rings of a shard take together.
 //!
-//! Owns: the count, and the choice of what goes when it is too much. A hand goes round over the slots; whoever has
+//! Owns: the count, when nothing may be kept at all, and the choice of what goes when it is too much. A hand goes round over the slots; whoever has
 //! answered a recovery since the hand came by last is passed over once, the others are emptied. What is gone from here
 //! is read from the broker.
 
@@ -12,21 +12,40 @@ use super::{Hub, Member};
 /// Most bytes of a shard's rings, between ticks.
 pub(super) const RINGS_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// The bytes that the rings of one shard take. Clones share the count.
+/// The bytes that the rings of one shard take, and whether they may. Clones share both.
 #[derive(Clone, Debug, Default)]
-pub(super) struct RingBytes(Rc<Cell<usize>>);
+pub(super) struct RingBytes(Rc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    bytes: Cell<usize>,
+    is_closed: Cell<bool>,
+}
 
 impl RingBytes {
     pub(super) fn add(&self, bytes: usize) {
-        self.0.set(self.0.get() + bytes);
+        self.0.bytes.set(self.0.bytes.get() + bytes);
     }
 
     pub(super) fn subtract(&self, bytes: usize) {
-        self.0.set(self.0.get() - bytes);
+        self.0.bytes.set(self.0.bytes.get() - bytes);
     }
 
     pub(super) fn get(&self) -> usize {
-        self.0.get()
+        self.0.bytes.get()
+    }
+
+    /// From now on no ring takes anything in. What they have, they keep.
+    pub(super) fn close(&self) {
+        self.0.is_closed.set(true);
+    }
+
+    pub(super) fn open(&self) {
+        self.0.is_closed.set(false);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.0.is_closed.get()
     }
 }
 

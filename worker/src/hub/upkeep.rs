@@ -90,8 +90,9 @@ impl<M: Member> Hub<M> {
     }
 
     /// The connection to the broker is lost. Until it is back nobody tells what is removed, so that nothing is given out
-    /// of the shard's own memory.
+    /// of the shard's own memory: neither what is there, nor what still comes of what was on its way.
     pub(crate) fn disconnected(&mut self) {
+        self.ring_bytes.close();
         let streams = self
             .slots
             .iter_mut()

@@ -224,3 +224,36 @@ fn whoever_comes_in_behind_a_loss_is_told_of_it_too() {
         assert_eq!(bench.told(LONG), [1]);
     }
 }
+
+#[test]
+fn what_comes_after_the_connection_was_lost_is_not_given_out_of_memory_either() {
+    let mut bench = Bench::new();
+    let (ann, bob) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.hub.disconnected();
+    // It was on its way, and may have been removed since.
+    bench.stream(token, &[(5, 6)]);
+    assert_eq!(delivered(&ann), [6]);
+    bench.fetch(&bob, recover(5));
+    bench.hub.leave(&channel("news"), &bob, bench.now);
+    // A channel that is opened meanwhile fares no better.
+    let gossip = bench.ask("gossip", &ann);
+    let opened = bench.hub.opened(gossip, Ok(Some(history(1, 5))), bench.now);
+    assert_eq!(opened.joined.len(), 1);
+    bench.stream(gossip, &[(5, 6)]);
+    let subscribing = Subscribing {
+        delivery: POSITIONED,
+        recover: Some(recover(5)),
+    };
+    let join = bench
+        .hub
+        .join(&channel("gossip"), &bob, subscribing, bench.now);
+    assert!(matches!(join, Join::Fetch(_)), "{join:?}");
+    bench.hub.reconnected();
+    let due = bench.hub.due_checks();
+    let ends = Some(vec![position(1, 6); due.len()]);
+    bench.hub.checked(&due, ends, bench.now);
+    bench.stream(token, &[(6, 7)]);
+    let joined = bench.joined_at_once(&bob, recover(6));
+    assert_eq!(offsets(&joined).unwrap(), [7]);
+}
