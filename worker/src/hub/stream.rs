@@ -26,7 +26,7 @@ pub(super) struct Stream<M> {
     pub(super) repair: Option<Box<Repair>>,
     /// What is behind `position` was asked for, and could not be read.
     pub(super) is_unreadable: bool,
-    /// Whether anything came since the hub looked for quiet channels.
+    /// Whether anything new came since the hub looked for quiet channels.
     pub(super) was_heard: bool,
 }
 
@@ -64,8 +64,8 @@ impl<M> Stream<M> {
     /// Moves on to a message, unless it is a repeated one.
     pub(super) fn follow(&mut self, stamp: Stamp, payload: &[u8], now: Instant) -> Continuity {
         let here = self.position;
-        self.was_heard = true;
         let continuity = self.continuity(stamp);
+        self.was_heard |= continuity != Continuity::Repeated;
         match continuity {
             Continuity::Next => {}
             Continuity::Repeated => return continuity,

@@ -257,3 +257,17 @@ fn what_comes_after_the_connection_was_lost_is_not_given_out_of_memory_either() 
     let joined = bench.joined_at_once(&bob, recover(6));
     assert_eq!(offsets(&joined).unwrap(), [7]);
 }
+
+#[test]
+fn a_channel_of_which_nothing_but_repetitions_comes_is_a_quiet_one() {
+    let mut bench = Bench::new();
+    let (ann, _) = pair();
+    let token = bench.open_stream(5, &ann);
+    bench.told(Duration::from_secs(1));
+    let routine = bench.due();
+    bench.checked(&routine, Some(position(1, 5)));
+    // As if the stream had lost its end, and went on with the same offsets.
+    assert_eq!(bench.stream(token, &[(3, 4)]).repeated, 1);
+    bench.told(Duration::from_secs(30));
+    assert_eq!(bench.due().token, token);
+}
