@@ -18,8 +18,21 @@ pub(super) struct Scanned {
     pub(super) total: u64,
     /// More was appended while they were read, so that some may have been displaced before their turn came.
     pub(super) may_have_gaps: bool,
-    /// They have been.
+    /// They have been, and are left out with what was before them.
     pub(super) is_torn: bool,
+}
+
+impl Scanned {
+    /// This is the first message that was still there when all had been read; `None`: none was. Behind it, nothing can
+    /// have been displaced before its turn came.
+    pub(super) fn forget_before(&mut self, kept: Option<u64>) {
+        let before = self.messages.len();
+        self.messages
+            .retain(|stored| kept.is_some_and(|kept| stored.sequence >= kept));
+        let forgotten = before - self.messages.len();
+        self.total = self.total.saturating_sub(forgotten as u64);
+        self.is_torn |= forgotten > 0;
+    }
 }
 
 /// The answer, if where the channel ends is all that is needed for it.
@@ -57,18 +70,17 @@ pub(super) fn of_the_end(
     None
 }
 
-/// The message that proves that nothing behind the position is missing, by being there.
-pub(super) fn proof(scanned: &Scanned, query: HistoryQuery) -> Option<u64> {
-    let since = query.since.filter(|_| !query.reverse)?;
-    match removal(scanned) {
-        Some(at) => {
-            let removal = scanned.messages.get(at)?;
-            let has_seen_all = removal.sequence == since || removal.removed == Some(since);
-            has_seen_all.then_some(removal.sequence)
-        }
+/// Whether what is there proves that nothing behind the position is missing.
+fn has_proof(scanned: &Scanned, query: HistoryQuery) -> bool {
+    let Some(since) = query.since.filter(|_| !query.reverse) else {
+        return false;
+    };
+    let removal = removal(scanned).and_then(|at| scanned.messages.get(at));
+    match removal {
+        Some(removal) => removal.sequence == since || removal.removed == Some(since),
         None => {
-            let first = scanned.messages.first()?.sequence;
-            (first == since).then_some(first)
+            let first = scanned.messages.first();
+            first.is_some_and(|first| first.sequence == since)
         }
     }
 }
@@ -83,9 +95,10 @@ pub(super) fn of(
     query: HistoryQuery,
 ) -> HistoryPage {
     let is_from_the_beginning = query.since == Some(0)
+        && !scanned.is_torn
         && removal(&scanned).is_none()
         && scanned.total <= size_min.min(u64::from(retention.size));
-    let is_proven = !scanned.is_torn && (proof(&scanned, query).is_some() || is_from_the_beginning);
+    let is_proven = has_proof(&scanned, query) || is_from_the_beginning;
     let last = scanned.messages.last().map_or(0, |last| last.sequence);
     let mut is_complete = !query.reverse && is_proven && last >= end;
     let hidden = scanned.total.saturating_sub(u64::from(retention.size));
@@ -226,20 +239,27 @@ mod tests {
     }
 
     #[test]
-    fn what_was_displaced_while_it_was_read_is_missing() {
-        let messages = [4, 9, 12].map(message).to_vec();
-        let torn = |is_torn| {
-            let scanned = Scanned {
-                messages: messages.clone(),
+    fn what_was_displaced_while_it_was_read_is_missing_and_nothing_before_it_is_given() {
+        let read = |kept, query| {
+            let mut scanned = Scanned {
+                messages: [4, 9, 12].map(message).to_vec(),
                 total: 3,
                 may_have_gaps: true,
-                is_torn,
+                is_torn: false,
             };
-            of(scanned, 9, Epoch(1), 3, RETENTION, since(4))
+            scanned.forget_before(Some(kept));
+            let page = of(scanned, 9, Epoch(1), 3, RETENTION, query);
+            assert_eq!(page.end.offset, 12, "more was appended meanwhile");
+            let offsets = page.publications.iter().map(|stored| stored.offset);
+            (offsets.collect::<Vec<_>>(), page.is_complete)
         };
-        assert!(torn(false).is_complete);
-        assert!(!torn(true).is_complete);
-        assert_eq!(torn(false).end.offset, 12, "more was appended meanwhile");
+        assert_eq!(read(4, since(4)), (vec![9, 12], true));
+        assert_eq!(read(4, since(0)), (vec![4, 9, 12], true));
+        // Between 4 and 9 there may have been another one.
+        assert_eq!(read(9, since(4)), (vec![9, 12], false));
+        assert_eq!(read(9, since(0)), (vec![9, 12], false));
+        assert_eq!(read(9, since(3)), (vec![9, 12], false));
+        assert_eq!(read(9, since(9)), (vec![12], true));
     }
 
     #[test]

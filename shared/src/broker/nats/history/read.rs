@@ -48,10 +48,12 @@ impl History {
         let mut scanned = self.scan(current, place, from, end, most).await?;
         // Whatever was appended meanwhile may have displaced what was still to be read.
         if scanned.may_have_gaps
-            && let Some(proof) = page::proof(&scanned, query)
-            && !self.is_there(current, place, proof).await?
+            && query.since.is_some()
+            && !query.reverse
+            && let Some(first) = scanned.messages.first()
         {
-            scanned.is_torn = true;
+            let kept = self.first_from(current, place, first.sequence).await?;
+            scanned.forget_before(kept);
         }
         Ok(page::of(
             scanned,
@@ -73,15 +75,16 @@ impl History {
         self.single(&current.life, &body).await
     }
 
-    async fn is_there(
+    /// The channel's first message at `sequence` or behind it; `None`: there is none.
+    async fn first_from(
         &self,
         current: &Current,
         place: &Place,
         sequence: u64,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<Option<u64>, Refusal> {
         let body = json!({ "seq": sequence, "next_by_subj": place.subject.as_str() });
         let found = self.single(&current.life, &body).await?;
-        Ok(found.is_some_and(|found| found.sequence == sequence))
+        Ok(found.map(|found| found.sequence))
     }
 
     /// One message, as far as the stream has come.
