@@ -13,6 +13,9 @@ use tokio::task::spawn_blocking;
 use crate::config::Problems;
 use crate::secret::Secret;
 
+/// What the lines around a block of a credentials file begin with.
+const DASHES: &str = "---";
+
 /// How to introduce ourselves.
 #[derive(Debug, Clone, Default)]
 pub enum NatsLogin {
@@ -121,13 +124,15 @@ fn parse_credentials(content: &str) -> Option<(&str, KeyPair)> {
     Some((jwt, user_key(block(content, "USER NKEY SEED")?)?))
 }
 
-/// The one line of the block `name`.
+/// The one line of the block `name`. Whatever a line may hold, the line of dashes behind it begins with them; a JWT may
+/// have some, too, since `-` is a digit of base64url.
 fn block<'a>(content: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = content.split_once(&format!("BEGIN {name}"))?;
-    let (_, rest) = rest.split_once('\n')?;
-    let (inside, _) = rest.split_once("---")?;
-    let line = inside.trim();
-    (!line.is_empty() && !line.contains(char::is_whitespace)).then_some(line)
+    let lines = rest.lines().skip(1).map(str::trim);
+    let mut lines = lines.filter(|line| !line.is_empty());
+    let (line, end) = (lines.next()?, lines.next()?);
+    let is_one_word = !line.starts_with(DASHES) && !line.contains(char::is_whitespace);
+    (is_one_word && end.starts_with(DASHES)).then_some(line)
 }
 
 #[cfg(test)]
@@ -164,11 +169,29 @@ mod tests {
     }
 
     #[test]
+    fn a_jwt_with_dashes_is_taken_whole() {
+        let seed = KeyPair::new_user().seed().unwrap();
+        let content = credentials(&seed).replace("signature", "sig---nature---");
+        let auth = NatsLogin::Credentials(here(&content))
+            .answer(b"nonce")
+            .unwrap();
+        assert_eq!(auth.jwt.as_deref(), Some("head.claims.sig---nature---"));
+    }
+
+    #[test]
     fn what_is_no_login_is_refused_without_being_shown() {
         let account = KeyPair::new_account().seed().unwrap();
         let nkeys = ["", "SUSECRET", &account].map(|text| NatsLogin::Nkey(here(text)));
         let bare = KeyPair::new_user().seed().unwrap();
-        let contents = [credentials(&account), credentials("SUSECRET"), bare];
+        let whole = credentials(&bare);
+        let contents = [
+            credentials(&account),
+            credentials("SUSECRET"),
+            whole.replace("head.claims", "head claims"),
+            whole.replace("head.claims.signature\r\n", ""),
+            whole.replace("------END USER", "END USER"),
+            bare,
+        ];
         let credentials = contents.map(|text| NatsLogin::Credentials(here(&text)));
         for login in nkeys.iter().chain(&credentials) {
             let error = login.answer(b"nonce").err().unwrap().to_string();
