@@ -142,6 +142,8 @@ impl Keeper {
         for wish in wishes.iter().filter(|wish| !wish.done.is_closed()) {
             self.last_sid += 1;
             let subscriber = tokio::select! {
+                // First, since async-nats takes the number at the first poll: it is used up, whatever comes of it.
+                biased;
                 opened = self.wire.client.subscribe(wish.subject.clone()) => {
                     opened.map_err(|_| BrokerError::Closed)?
                 }
@@ -229,5 +231,59 @@ impl Barrier {
             }
         }
         Err(BrokerError::Closed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::ConnectOptions;
+    use prometheus::Registry;
+
+    use super::*;
+    use crate::broker::NatsHistory;
+
+    /// A keeper whose connection is broken, and stays so.
+    async fn disconnected() -> Keeper {
+        let options = ConnectOptions::new().retry_on_initial_connect();
+        let client = options.connect("127.0.0.1:1").await.unwrap();
+        let metrics = BrokerMetrics::register(&Registry::new()).unwrap();
+        let subject = Subject::from_static("barrier");
+        let echo = client.subscribe(subject.clone()).await.unwrap();
+        Keeper {
+            wire: Wire {
+                link: Arc::new(Link::new(&metrics, &NatsHistory::default())),
+                statistics: client.statistics(),
+                client,
+                connects: 0,
+            },
+            barrier: Barrier {
+                subject,
+                echo,
+                round: 0,
+                patience: Duration::from_secs(5),
+                metrics,
+            },
+            last_sid: 1,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_subscription_that_meets_a_lost_connection_does_not_shift_the_numbers_of_others() {
+        let mut keeper = disconnected().await;
+        for token in 0..32 {
+            let (done, _waiting) = oneshot::channel();
+            let wish = Open {
+                subject: Subject::from_static("channel"),
+                token,
+                serial: 0,
+                done,
+            };
+            assert_eq!(keeper.open(&[wish]).await, Err(BrokerError::Disconnected));
+        }
+        let next = keeper.wire.client.subscribe("next").await.unwrap();
+        // Where else async-nats shows the number.
+        let shown = format!("{next:?}");
+        let number = format!("sid: {},", keeper.last_sid + 1);
+        assert!(shown.contains(&number), "{shown} has not {number}");
     }
 }
