@@ -207,11 +207,14 @@ impl Connection {
                 }
                 Action::Unsubscribe(channel) => self.shard.leave(&channel, self),
                 Action::Publish(publish) => wait = Some(Wait::Broker(publish)),
-                Action::Announce(channel, push) => self.shard.announce(channel, &push),
+                Action::Announce(channel, push) => self.shard.announce(&channel, &push),
                 Action::LookUp(wanted) => self.look_up(wanted),
                 Action::Ask(ask) if ask.about.is_in_order() => wait = Some(Wait::BackEnd(ask)),
                 Action::Ask(ask) => self.ask(ask),
                 Action::Limited(limit) => self.shard.metrics().limited(limit),
+                Action::Unpublished(channel, why) => {
+                    self.shard.metrics().unpublished(&channel, why);
+                }
                 Action::Close(code) => self.end(Ending::Disconnect(code)),
                 Action::Dismiss(goodbye) => self.end(Ending::Dismissed(Rc::new(goodbye))),
             }

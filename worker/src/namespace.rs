@@ -145,6 +145,11 @@ impl Namespaces {
         }
     }
 
+    /// Every namespace; the empty name stands for channels without one.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.by_name.keys().map(String::as_str).chain([""])
+    }
+
     /// The namespaces that have a history, and what they keep; the empty name stands for channels without a namespace.
     pub(crate) fn histories(&self) -> Vec<(String, Retention)> {
         let by_name = self

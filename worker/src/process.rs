@@ -147,6 +147,7 @@ impl Worker {
         };
         let registry = new_registry()?;
         let metrics = Metrics::register(&registry)?;
+        metrics.begin(&config.namespaces);
         let broker_metrics = BrokerMetrics::register(&registry)?;
         let jwks = config.verifier.refresher(&registry, "worker")?;
         let revocations = Revocations::load(config.revocations_file.clone()).map_err(|source| {
@@ -219,6 +220,7 @@ impl Worker {
             fleet: fleet.clone(),
             revocations: self.revocations.clone(),
             hooks: Hooks::new(gates.clone(), self.metrics.hooks.clone()),
+            losses: self.metrics.losses.clone(),
         };
         // What runs beside the shards and ends after them.
         let mut beside = JoinSet::new();

@@ -105,7 +105,7 @@ async fn the_exposition_does_not_grow_with_users_and_channels() -> Result<()> {
     ];
     for (before, after) in before.iter().zip(&after) {
         assert_eq!(before.series(), after.series());
-        for word in ["user-", "room-", "127.0.0.1"] {
+        for word in ["user-", "room-", "space-", "127.0.0.1"] {
             assert!(!after.text().contains(word), "{word}");
         }
     }
@@ -121,6 +121,9 @@ async fn use_everything(fleet: &Fleet, numbers: std::ops::Range<usize>) -> Resul
             client.subscribe(&room).await?;
             client.publish(&room, "1").await?;
             client.publication(&room).await?;
+            // A namespace that nobody has configured.
+            let elsewhere = client.publish(&format!("space-{number}:a"), "1").await;
+            assert!(elsewhere.is_err(), "{elsewhere:?}");
             client.unsubscribe(&room).await?;
             client.close().await?;
         }
@@ -146,6 +149,8 @@ async fn the_catalogue_is_exposed_from_the_start() -> Result<()> {
         "flotilla_worker_connections_closed_total",
         "flotilla_worker_messages_received_total",
         "flotilla_worker_messages_delivered_total",
+        "flotilla_worker_messages_dropped_total",
+        "flotilla_worker_publications_refused_total",
         "flotilla_worker_publications_repeated_total",
         "flotilla_worker_slow_consumers_total",
     ];

@@ -143,10 +143,11 @@ impl Connection {
     async fn publish(&self, publish: Publish) -> Event {
         let id = publish.id;
         let payload = Bytes::from(publish.push.encode_to_vec());
+        let channel = publish.channel;
         let broker = self.shard.broker();
         let published = match publish.retention {
             None => {
-                let topic = Topic::Channel(publish.channel);
+                let topic = Topic::Channel(channel.clone());
                 broker.publish(&topic, payload).await
             }
             Some(retention) => {
@@ -154,11 +155,12 @@ impl Connection {
                     payload,
                     ..publish.append
                 };
-                let appended = broker.append(&publish.channel, retention, append).await;
+                let appended = broker.append(&channel, retention, append).await;
                 appended.map(drop)
             }
         };
-        let result = published.map_err(|error| self.shard.metrics().publish_failed(&error));
+        let metrics = self.shard.metrics();
+        let result = published.map_err(|error| metrics.publish_failed(&channel, &error));
         Event::Published { id, result }
     }
 }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::broker::Stamp;
+use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::{Push, Reply};
 use prost::Message as _;
 
@@ -23,16 +24,24 @@ use super::{Hub, Member, Mode, slot_of, token_of};
 const TICK_MAX_BYTES: usize = 128 * 1024;
 
 /// What one tick did, for the metrics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fanout {
     /// Copies put into members' sockets or outboxes.
     pub(crate) delivered: u64,
-    /// Copies that a member's outbox refused.
-    pub(crate) refused: u64,
-    /// Broker payloads that are nothing of ours.
-    pub(crate) malformed: u64,
+    /// Copies that members' outboxes refused, and of which channel.
+    pub(crate) refused: Vec<(Channel, u64)>,
+    /// The channel of each broker payload that is nothing of ours.
+    pub(crate) malformed: Vec<Channel>,
     /// Publications of a stream that the broker had delivered before.
     pub(crate) repeated: u64,
+}
+
+impl Fanout {
+    fn refused(&mut self, channel: &Channel, copies: u64) {
+        if copies > 0 {
+            self.refused.push((channel.clone(), copies));
+        }
+    }
 }
 
 impl<M: Member> Hub<M> {
@@ -63,7 +72,7 @@ impl<M: Member> Hub<M> {
                 return 0;
             }
             Continuity::Broken => {
-                slot.groups.flush(fanout);
+                slot.write(fanout);
                 self.lose_continuity(token);
             }
         }
@@ -79,7 +88,7 @@ impl<M: Member> Hub<M> {
         }
         let announced = slot.roll.is_some().then(|| payload.clone());
         let Ok(push) = Push::decode(payload) else {
-            fanout.malformed += 1;
+            fanout.malformed.extend(slot.channel.clone());
             return 0;
         };
         if let Some(payload) = announced
@@ -96,7 +105,7 @@ impl<M: Member> Hub<M> {
         for index in self.dirty.drain(..) {
             if let Some(slot) = self.slots.get_mut(index as usize) {
                 slot.is_dirty = false;
-                slot.groups.flush(fanout);
+                slot.write(fanout);
                 let settled = slot.settle(&mut self.settled, now);
                 if settled > 0 {
                     self.subscriptions += settled;
@@ -136,6 +145,14 @@ impl<M: Member> Slot<M> {
         }
     }
 
+    /// Writes this tick's frames to everyone.
+    pub(super) fn write(&mut self, fanout: &mut Fanout) {
+        let refused = self.groups.flush(fanout);
+        if let Some(channel) = &self.channel {
+            fanout.refused(channel, refused);
+        }
+    }
+
     /// Encodes a message for the groups that want it; returns how many members they have.
     pub(super) fn spread(
         &mut self,
@@ -162,14 +179,14 @@ impl<M: Member> Slot<M> {
             }
             payload = Some(publication.data.clone());
         } else if push.join.is_none() && push.leave.is_none() {
-            fanout.malformed += 1;
+            fanout.malformed.push(channel.clone());
             return 0;
         }
         let reply = Reply {
             push: Some(push),
             ..Reply::default()
         };
-        let mut recipients = 0;
+        let (mut recipients, mut refused) = (0, 0);
         let mut forms = Forms::new(reply, delta, scratch);
         for group in self.groups.iter_mut() {
             let delivery = &group.delivery;
@@ -189,9 +206,10 @@ impl<M: Member> Slot<M> {
             group.wire.frame(message, &mut group.frames);
             group.unflushed += 1;
             if group.frames.len() >= TICK_MAX_BYTES {
-                group.flush(fanout);
+                refused += group.flush(fanout);
             }
         }
+        fanout.refused(channel, refused);
         scratch.clear();
         if let Some(payload) = payload {
             self.groups.rebase(&payload);

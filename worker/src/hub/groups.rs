@@ -177,14 +177,13 @@ impl<M: Member> Groups<M> {
         left.is_some()
     }
 
-    /// Writes this tick's frames to everyone.
-    pub(super) fn flush(&mut self, fanout: &mut Fanout) {
-        for group in &mut self.list {
-            group.flush(fanout);
-        }
+    /// Writes this tick's frames to everyone; returns how many copies were refused.
+    pub(super) fn flush(&mut self, fanout: &mut Fanout) -> u64 {
+        let refused = self.list.iter_mut().map(|group| group.flush(fanout)).sum();
         if std::mem::take(&mut self.are_alike) {
             self.unite();
         }
+        refused
     }
 }
 
@@ -246,18 +245,21 @@ impl<M: Member> Group<M> {
             .for_each(|member| member.inexpressible());
     }
 
-    pub(super) fn flush(&mut self, fanout: &mut Fanout) {
+    /// Returns how many copies were refused.
+    pub(super) fn flush(&mut self, fanout: &mut Fanout) -> u64 {
         let messages = u64::from(std::mem::take(&mut self.unflushed));
         if self.frames.is_empty() {
-            return;
+            return 0;
         }
+        let mut refused = 0;
         let frames = std::mem::take(&mut self.frames).freeze();
         for member in self.members.values() {
             if member.deliver(&frames) {
                 fanout.delivered += messages;
             } else {
-                fanout.refused += messages;
+                refused += messages;
             }
         }
+        refused
     }
 }

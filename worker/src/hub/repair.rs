@@ -37,6 +37,8 @@ pub(crate) enum Gap {
 }
 
 impl Gap {
+    pub(crate) const ALL: [Self; 2] = [Self::Repaired, Self::Unrecoverable];
+
     /// A metric label.
     pub(crate) fn label(self) -> &'static str {
         match self {
@@ -309,11 +311,11 @@ impl<M: Member> Hub<M> {
                 .filter(|first| first.position.epoch == here.epoch && first.previous > here.offset);
             stream.is_unreadable = behind.is_none();
             if let Some(Stamp { previous, .. }) = behind {
-                slot.groups.flush(fanout);
                 stream.move_to(StreamPosition {
                     offset: previous,
                     ..here
                 });
+                slot.write(fanout);
                 self.lose_continuity(token);
             }
         }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use flotilla_shared::broker::Stamp;
+use flotilla_shared::channel::Channel;
 
 use super::patience::Waiting;
 use super::repair::Gap;
@@ -27,6 +28,11 @@ impl<M: Member> Hub<M> {
             slot.roll = None;
             self.lingering.push_back((now, token));
         }
+    }
+
+    /// The channel of this subscription, while there is one.
+    pub(crate) fn channel(&mut self, token: u64) -> Option<Channel> {
+        slot_of(&mut self.slots, token)?.1.channel.clone()
     }
 
     /// The broker dropped messages of this subscription. Like [`Hub::receive`], a part of a tick.

@@ -1,10 +1,11 @@
-//! Messages that were received, sent, delivered and dropped.
+//! Messages that were received, sent and delivered.
 
 use flotilla_shared::metrics::Register;
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::Request;
 use prometheus::{Error, Histogram, IntCounter, IntCounterVec, IntGauge, exponential_buckets};
 
+use crate::hub::Gap;
 use crate::rates::Limit;
 
 /// Labels of received messages besides the commands' own.
@@ -45,37 +46,6 @@ impl SentType {
     }
 }
 
-/// Why a publication, or a copy of it, did not arrive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dropped {
-    /// The client's outbox was full or its socket gone.
-    QueueFull,
-    /// The broker's queue towards this shard was full.
-    BrokerOverflow,
-    /// The broker did not take the publication; the publisher was told.
-    BrokerDown,
-    /// What the broker delivered is no publication of ours.
-    Malformed,
-}
-
-impl Dropped {
-    pub(super) const ALL: [Self; 4] = [
-        Self::QueueFull,
-        Self::BrokerOverflow,
-        Self::BrokerDown,
-        Self::Malformed,
-    ];
-
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::QueueFull => "queue_full",
-            Self::BrokerOverflow => "broker_overflow",
-            Self::BrokerDown => "broker_down",
-            Self::Malformed => "malformed",
-        }
-    }
-}
-
 /// See the module's documentation.
 #[derive(Clone, Debug)]
 pub(crate) struct Messages {
@@ -86,7 +56,6 @@ pub(crate) struct Messages {
     pub(super) received_bytes: IntCounter,
     pub(super) sent_bytes: IntCounter,
     pub(super) delivered: IntCounter,
-    pub(super) dropped: IntCounterVec,
     pub(super) command_errors: IntCounterVec,
     pub(super) limited: IntCounterVec,
     pub(super) streams: Streams,
@@ -102,7 +71,21 @@ pub(super) struct Streams {
     pub(super) recoveries: IntCounterVec,
 }
 
+/// Results of a recovery.
+pub(super) const RECOVERED: &str = "recovered";
+pub(super) const UNRECOVERABLE: &str = "unrecoverable";
+
 impl Streams {
+    /// Starts the series of a namespace with history at zero.
+    pub(super) fn begin(&self, namespace: &str) {
+        for gap in Gap::ALL {
+            self.gaps.with_label_values(&[namespace, gap.label()]);
+        }
+        for result in [RECOVERED, UNRECOVERABLE] {
+            self.recoveries.with_label_values(&[namespace, result]);
+        }
+    }
+
     fn register(register: Register<'_>) -> Result<Self, Error> {
         Ok(Self {
             repeated: register.counter(
@@ -156,11 +139,6 @@ impl Messages {
                 "flotilla_worker_messages_delivered_total",
                 "Copies of publications put into clients' sockets or outboxes.",
             )?,
-            dropped: register.counters(
-                "flotilla_worker_messages_dropped_total",
-                "Publications, or copies of them, that were not delivered.",
-                &["reason"],
-            )?,
             command_errors: register.counters(
                 "flotilla_worker_command_errors_total",
                 "Error replies.",
@@ -193,9 +171,6 @@ impl Messages {
         }
         for sent in SentType::ALL {
             self.sent.with_label_values(&[sent.label()]);
-        }
-        for reason in Dropped::ALL {
-            self.dropped.with_label_values(&[reason.label()]);
         }
         for limit in Limit::all() {
             self.limited.with_label_values(&limit.labels());

@@ -9,6 +9,7 @@ mod connections;
 mod drain;
 mod fleet;
 mod hooks;
+mod losses;
 mod messages;
 mod shard;
 
@@ -16,12 +17,15 @@ use flotilla_shared::lifecycle::Phase;
 use flotilla_shared::metrics::Register;
 use prometheus::{Error, IntGaugeVec, Registry};
 
+use crate::namespace::Namespaces;
+
 pub(crate) use api::ApiCalls;
 pub(crate) use connections::{Connections, Rejected};
 pub(crate) use drain::Drain;
 pub(crate) use fleet::{Asked, FleetMetrics};
 pub(crate) use hooks::{HookCalls, HookResult};
-pub(crate) use messages::{Dropped, Messages, SentType};
+pub(crate) use losses::{Dropped, Losses, Unpublished};
+pub(crate) use messages::{Messages, SentType};
 pub(crate) use shard::ShardMetrics;
 
 /// The process' metrics. Cheap to clone: all clones are the same series.
@@ -29,6 +33,7 @@ pub(crate) use shard::ShardMetrics;
 pub(crate) struct Metrics {
     pub(crate) connections: Connections,
     pub(crate) messages: Messages,
+    pub(crate) losses: Losses,
     pub(crate) drain: Drain,
     pub(crate) api: ApiCalls,
     pub(crate) fleet: FleetMetrics,
@@ -37,7 +42,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers every series of the worker, at zero.
+    /// Registers every series of the worker, at zero but for those of namespaces; see [`Metrics::begin`].
     ///
     /// # Errors
     /// When the registry has one of the names already: two workers must not share one.
@@ -47,6 +52,7 @@ impl Metrics {
         let metrics = Self {
             connections: Connections::register(register)?,
             messages: Messages::register(register)?,
+            losses: Losses::register(register)?,
             drain: Drain::register(register)?,
             api: ApiCalls::register(register)?,
             fleet: FleetMetrics::register(register)?,
@@ -55,6 +61,16 @@ impl Metrics {
         };
         metrics.phase(Phase::Starting);
         Ok(metrics)
+    }
+
+    /// Starts the series of every namespace at zero, so that what happens first in one is seen.
+    pub(crate) fn begin(&self, namespaces: &Namespaces) {
+        for name in namespaces.names() {
+            self.losses.begin(name);
+        }
+        for (name, _) in namespaces.histories() {
+            self.messages.streams.begin(&name);
+        }
     }
 
     /// The process' phase, as a state set.

@@ -10,8 +10,8 @@ use flotilla_shared::protocol::types::{Reply, Request};
 use prometheus::IntGauge;
 use prometheus::local::{LocalHistogram, LocalIntCounter};
 
-use super::messages::RECEIVED_EXTRA;
-use super::{Dropped, Metrics, SentType};
+use super::messages::{RECEIVED_EXTRA, RECOVERED, UNRECOVERABLE};
+use super::{Dropped, Metrics, SentType, Unpublished};
 use crate::hub::{Fanout, Gap, Recovery};
 use crate::rates::Limit;
 
@@ -20,7 +20,6 @@ pub(crate) struct ShardMetrics {
     process: Metrics,
     received: Vec<(&'static str, LocalIntCounter)>,
     sent: [LocalIntCounter; SentType::ALL.len()],
-    dropped: [LocalIntCounter; Dropped::ALL.len()],
     received_bytes: Cell<u64>,
     sent_bytes: Cell<u64>,
     delivered: Cell<u64>,
@@ -47,12 +46,6 @@ impl ShardMetrics {
                 .collect(),
             sent: SentType::ALL
                 .map(|sent| messages.sent.with_label_values(&[sent.label()]).local()),
-            dropped: Dropped::ALL.map(|reason| {
-                messages
-                    .dropped
-                    .with_label_values(&[reason.label()])
-                    .local()
-            }),
             received_bytes: Cell::new(0),
             sent_bytes: Cell::new(0),
             delivered: Cell::new(0),
@@ -89,11 +82,13 @@ impl ShardMetrics {
         }
     }
 
-    pub(crate) fn dropped(&self, reason: Dropped, count: u64) {
-        let at = Dropped::ALL.iter().position(|known| *known == reason);
-        if let Some(counter) = at.and_then(|at| self.dropped.get(at)) {
-            counter.inc_by(count);
-        }
+    pub(crate) fn dropped(&self, channel: &Channel, reason: Dropped, count: u64) {
+        self.process.losses.dropped(channel, reason, count);
+    }
+
+    /// Counts a publication that is refused. Its namespace is a configured one.
+    pub(crate) fn unpublished(&self, channel: &Channel, reason: Unpublished) {
+        self.process.losses.unpublished(channel, reason);
     }
 
     /// Counts a reply or push that is no publication.
@@ -131,12 +126,13 @@ impl ShardMetrics {
     }
 
     /// Counts a publication that the broker did not take, and says what its publisher is told.
-    pub(crate) fn publish_failed(&self, error: &BrokerError) -> ErrorCode {
-        self.dropped(Dropped::BrokerDown, 1);
-        match error {
+    pub(crate) fn publish_failed(&self, channel: &Channel, error: &BrokerError) -> ErrorCode {
+        let code = match error {
             BrokerError::TooLarge { .. } => ErrorCode::LimitExceeded,
             _ => ErrorCode::Internal,
-        }
+        };
+        self.unpublished(channel, code.into());
+        code
     }
 
     pub(crate) fn ping_answered(&self, rtt: Duration) {
@@ -147,8 +143,12 @@ impl ShardMetrics {
     pub(crate) fn fanned_out(&self, fanout: &Fanout) {
         self.delivered.set(self.delivered.get() + fanout.delivered);
         self.sent_by(SentType::Message, fanout.delivered);
-        self.dropped(Dropped::QueueFull, fanout.refused);
-        self.dropped(Dropped::Malformed, fanout.malformed);
+        for (channel, copies) in &fanout.refused {
+            self.dropped(channel, Dropped::QueueFull, *copies);
+        }
+        for channel in &fanout.malformed {
+            self.dropped(channel, Dropped::Malformed, 1);
+        }
         self.repeated.set(self.repeated.get() + fanout.repeated);
     }
 
@@ -162,8 +162,8 @@ impl ShardMetrics {
     /// Counts a recovery. Only channels of namespaces that are configured come so far.
     pub(crate) fn recovered(&self, channel: &Channel, recovery: &Recovery) {
         let result = match recovery {
-            Recovery::Recovered(_) => "recovered",
-            Recovery::Unrecoverable => "unrecoverable",
+            Recovery::Recovered(_) => RECOVERED,
+            Recovery::Unrecoverable => UNRECOVERABLE,
         };
         let recoveries = &self.process.messages.streams.recoveries;
         recoveries
@@ -179,7 +179,7 @@ impl ShardMetrics {
     /// Adds this shard's counts to the process' series.
     pub(crate) fn flush(&self, channels: usize, subscriptions: usize) {
         let commands = self.received.iter().map(|(_, counter)| counter);
-        for counter in commands.chain(&self.sent).chain(&self.dropped) {
+        for counter in commands.chain(&self.sent) {
             counter.flush();
         }
         self.fanout_recipients.flush();

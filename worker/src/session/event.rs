@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::{Answered, Ask};
 use crate::closing::Goodbye;
 use crate::hub::{Joined, Subscribing};
+use crate::metrics::Unpublished;
 use crate::rates::Limit;
 
 /// The time, as an argument: a session never asks a clock.
@@ -88,6 +89,8 @@ pub(crate) enum Action {
     Ask(Box<Ask>),
     /// Count that the client has come up against this.
     Limited(Limit),
+    /// Count that the client's publication in this channel, whose namespace exists, is refused.
+    Unpublished(Channel, Unpublished),
     /// Disconnect the client. Nothing follows.
     Close(DisconnectCode),
     /// Disconnect the client in the application's words. Nothing follows.

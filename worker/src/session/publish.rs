@@ -7,28 +7,52 @@ use flotilla_shared::protocol::is_json;
 use flotilla_shared::protocol::types::{Publication, PublishRequest, Push};
 
 use super::permission::{Access, Allowed};
-use super::{Action, Actions, Publish, Refused, Session};
+use super::{Action, Actions, Publish, Session};
 use crate::hooks::PublishGrant;
+use crate::metrics::Unpublished;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
 impl Session {
     pub(super) fn publish(&mut self, id: u32, request: PublishRequest, actions: &mut Actions) {
-        let access = self.channel(&request.channel).and_then(|channel| {
-            let access = self.may_publish(&channel, &request)?;
-            Ok((channel, access))
-        });
-        match access {
-            Ok((channel, Access::Granted)) => {
+        let channel = match self.channel(&request.channel) {
+            Ok(channel) => channel,
+            Err(refused) => return self.refuse(id, &refused, actions),
+        };
+        match self.may_publish(&channel, &request) {
+            Ok(Access::Granted) => {
                 let grant = PublishGrant {
                     data: request.data,
                     ..PublishGrant::default()
                 };
                 self.publish_this(id, channel, grant, actions);
             }
-            Ok((channel, Access::ForTheBackEnd)) => {
+            Ok(Access::ForTheBackEnd) => {
                 self.ask_to_publish(id, channel, request.data, actions);
             }
-            Err(refused) => self.refuse(id, &refused, actions),
+            Err(code) => self.refuse_to_publish(id, channel, code, actions),
+        }
+    }
+
+    fn refuse_to_publish(
+        &mut self,
+        id: u32,
+        channel: Channel,
+        code: ErrorCode,
+        actions: &mut Actions,
+    ) {
+        self.count_unpublished(channel, code.into(), actions);
+        self.refuse(id, &code.into(), actions);
+    }
+
+    /// Has a refused publication counted, if there is a namespace for which it can be.
+    pub(super) fn count_unpublished(
+        &self,
+        channel: Channel,
+        why: Unpublished,
+        actions: &mut Actions,
+    ) {
+        if self.options(&channel).is_ok() {
+            actions.push(Action::Unpublished(channel, why));
         }
     }
 
@@ -40,31 +64,31 @@ impl Session {
         grant: PublishGrant,
         actions: &mut Actions,
     ) {
-        match self.publication(id, channel, grant) {
+        match self.publication(id, &channel, grant) {
             Ok(publish) => actions.push(Action::Publish(Box::new(publish))),
-            Err(refused) => self.refuse(id, &refused, actions),
+            Err(code) => self.refuse_to_publish(id, channel, code, actions),
         }
     }
 
     fn publication(
         &self,
         id: u32,
-        channel: Channel,
+        channel: &Channel,
         grant: PublishGrant,
-    ) -> Result<Publish, Refused> {
+    ) -> Result<Publish, ErrorCode> {
         let channel_info = self
-            .active(&channel)
+            .active(channel)
             .map(|subscription| subscription.info.clone())
             .unwrap_or_default();
-        let options = self.options(&channel)?;
+        let options = self.options(channel)?;
         if !self.infos_fit(&channel_info, options) {
-            return Err(ErrorCode::BadRequest.into());
+            return Err(ErrorCode::BadRequest);
         }
         let retention = options.history.filter(|_| !grant.skip_history);
         // Both can be promised only by a stream.
         let needs_stream = !grant.idempotency_key.is_empty() || grant.version != 0;
         if needs_stream && retention.is_none() {
-            return Err(ErrorCode::NotAvailable.into());
+            return Err(ErrorCode::NotAvailable);
         }
         let publication = Publication {
             data: grant.data,
@@ -89,7 +113,7 @@ impl Session {
                 version_epoch: grant.version_epoch,
                 ..Append::default()
             },
-            channel,
+            channel: channel.clone(),
         })
     }
 

@@ -6,6 +6,7 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::Request;
 
 use super::{Action, Actions, Now, Session, error};
+use crate::metrics::Unpublished;
 use crate::rates::{Limit, Metered};
 
 /// From here on error codes are the application's.
@@ -35,6 +36,11 @@ impl Session {
         let exceeded =
             Metered::of(request).filter(|metered| !self.buckets.take(*metered, limits, now.at));
         if let Some(metered) = exceeded {
+            if let Request::Publish(publish) = request
+                && let Ok(channel) = self.channel(&publish.channel)
+            {
+                self.count_unpublished(channel, Unpublished::RateLimited, actions);
+            }
             actions.push(Action::Limited(Limit::Rate(metered)));
             actions.push(error(id, ErrorCode::TooManyRequests));
         }

@@ -309,6 +309,7 @@ fn describe(action: Action) -> String {
         },
         Action::Ask(ask) => format!("ask {:?}", ask.call.question),
         Action::Dismiss(goodbye) => format!("dismiss {goodbye:?}"),
+        Action::Unpublished(channel, why) => format!("unpublished {channel} {}", why.label()),
         Action::Limited(limit) => format!("limited {}", limit.labels().join(" ")),
         Action::Close(code) => format!("close {code}"),
     }
@@ -760,7 +761,8 @@ fn a_publisher_whose_token_says_what_is_no_json_publishes_binary_only() {
     bench.subscribe(2, "news");
     bench.subscribed("news");
     let refused = r#"{"id":9,"error":{"code":107,"message":"bad request"}}"#;
-    assert_eq!(bench.publish("news", b"{}"), [refused]);
+    let counted = "unpublished news bad_request";
+    assert_eq!(bench.publish("news", b"{}"), [counted, refused]);
     assert!(bench.publish("binary:a", b"{}")[0].starts_with("publish binary:a"));
 }
 
@@ -769,24 +771,36 @@ fn every_way_of_not_publishing_has_its_answer() {
     let error = |code: u32, message: &str| {
         format!(r#"{{"id":9,"error":{{"code":{code},"message":"{message}"}}}}"#)
     };
+    let counted = |channel: &str, why: &str| format!("unpublished {channel} {why}");
     let mut bench = Bench::connected();
     assert_eq!(
         bench.publish("news", b"{}"),
-        [error(103, "permission denied")],
+        [
+            counted("news", "permission_denied"),
+            error(103, "permission denied")
+        ],
         "not subscribed"
     );
     bench.subscribe(2, "news");
     assert_eq!(
         bench.publish("news", b"{}"),
-        [error(103, "permission denied")],
+        [
+            counted("news", "permission_denied"),
+            error(103, "permission denied")
+        ],
         "not subscribed yet"
     );
     bench.subscribed("news");
-    assert_eq!(bench.publish("news", b"{"), [error(107, "bad request")]);
-    assert_eq!(bench.publish("news", b""), [error(107, "bad request")]);
+    for data in [&b"{"[..], b""] {
+        assert_eq!(
+            bench.publish("news", data),
+            [counted("news", "bad_request"), error(107, "bad request")]
+        );
+    }
     assert_eq!(
         bench.publish("unknown:a", b"{}"),
-        [error(102, "unknown channel")]
+        [error(102, "unknown channel")],
+        "there is nothing to count it by"
     );
     assert_eq!(
         bench.publish(&"x".repeat(33), b"{}"),
@@ -801,7 +815,10 @@ fn every_way_of_not_publishing_has_its_answer() {
     nameless.connect(&token(json!({})));
     assert_eq!(
         nameless.publish("binary:a", b"x"),
-        [error(103, "permission denied")]
+        [
+            counted("binary:a", "permission_denied"),
+            error(103, "permission denied")
+        ]
     );
 }
 

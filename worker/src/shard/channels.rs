@@ -165,15 +165,15 @@ impl Shard {
         for (channel, leave) in session.farewell() {
             hub.leave(channel, connection, now);
             if let Some(leave) = leave {
-                self.announce(channel.clone(), &leave);
+                self.announce(channel, &leave);
             }
         }
     }
 
     /// Tells the channel's subscribers, without anybody waiting for that.
-    pub(crate) fn announce(&self, channel: Channel, push: &Push) {
-        if !self.announcer.announce(channel, push) {
-            self.metrics.dropped(Dropped::BrokerDown, 1);
+    pub(crate) fn announce(&self, channel: &Channel, push: &Push) {
+        if !self.announcer.announce(channel.clone(), push) {
+            self.metrics.dropped(channel, Dropped::BrokerDown, 1);
         }
     }
 
@@ -243,9 +243,12 @@ impl Shard {
                 BrokerEvent::Overflow { token, dropped } => {
                     hub.overflowed(token);
                     hub.doubt_roll(token);
-                    // 0 says that some are missing, but not how many.
-                    self.metrics
-                        .dropped(Dropped::BrokerOverflow, dropped.max(1));
+                    if let Some(channel) = hub.channel(token) {
+                        // 0 says that some are missing, but not how many.
+                        let count = dropped.max(1);
+                        self.metrics
+                            .dropped(&channel, Dropped::BrokerOverflow, count);
+                    }
                     continue;
                 }
                 BrokerEvent::HistoryRemoved { token, stamp } => {

@@ -25,6 +25,7 @@ use super::{Answer, Failure};
 use crate::control::ControlBroker;
 use crate::fleet::Fleet;
 use crate::hooks::Hooks;
+use crate::metrics::Losses;
 use crate::namespace::{NamespaceOptions, Namespaces};
 use crate::revocation::Revocations;
 use history::History;
@@ -66,6 +67,7 @@ pub(crate) struct Methods {
     pub(crate) fleet: Fleet,
     pub(crate) revocations: Revocations,
     pub(crate) hooks: Hooks,
+    pub(crate) losses: Losses,
 }
 
 /// The request of `batch`: each command is an object with one method and its request.

@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use super::{MANY_MAX, Methods, Outcome, broker_failure};
 use crate::api::{Answer, Failure};
+use crate::namespace::NamespaceOptions;
 
 /// The request of `publish` and of `broadcast`, which differ in `channel` and `channels` only.
 #[derive(Debug, Default, Deserialize)]
@@ -86,9 +87,25 @@ impl Methods {
         &self,
         channel: &str,
         content: &Content,
-        mut publication: Publication,
+        publication: Publication,
     ) -> Result<Published, Failure> {
         let (channel, options) = self.channel(channel)?;
+        let published = self.publish_in(&channel, options, content, publication);
+        published.await.inspect_err(|failure| {
+            let known = ErrorCode::ALL.iter();
+            let code = known.copied().find(|code| code.code() == failure.code);
+            let why = code.unwrap_or(ErrorCode::Internal).into();
+            self.losses.unpublished(&channel, why);
+        })
+    }
+
+    async fn publish_in(
+        &self,
+        channel: &Channel,
+        options: &NamespaceOptions,
+        content: &Content,
+        mut publication: Publication,
+    ) -> Result<Published, Failure> {
         if !options.publication_data_format.accepts(&publication.data) {
             return Err(Failure::bad_request(
                 "data: not of the format of the channel's namespace",
@@ -102,10 +119,10 @@ impl Methods {
         };
         let payload = Bytes::from(push.encode_to_vec());
         match retention {
-            Some(retention) => self.append(&channel, retention, content, payload).await,
+            Some(retention) => self.append(channel, retention, content, payload).await,
             None if content.needs_history() => Err(Failure::new(ErrorCode::NotAvailable)),
             None => {
-                let topic = Topic::Channel(channel);
+                let topic = Topic::Channel(channel.clone());
                 let published = self.broker()?.publish(&topic, payload).await;
                 published.map_err(|error| broker_failure(&error))?;
                 Ok(Published::default())

@@ -11,7 +11,7 @@ use flotilla_shared::broker::{Retention, Topic};
 use flotilla_shared::outbound::client_tls;
 use flotilla_shared::protocol::types::{Publication, Push};
 use flotilla_shared::roster::Life;
-use prometheus::Registry;
+use prometheus::{Registry, TextEncoder};
 use prost::Message as _;
 
 use super::super::Body;
@@ -26,6 +26,7 @@ const ROOM: u64 = 1;
 
 struct Bench {
     methods: Methods,
+    registry: Registry,
     events: Box<dyn BrokerEvents>,
 }
 
@@ -53,7 +54,8 @@ impl Bench {
         let broker: ControlBroker = Arc::new(OnceLock::from(broker));
         let revocations = Revocations::default();
         let shards = Shards::new(0);
-        let metrics = Metrics::register(&Registry::new()).unwrap();
+        let registry = Registry::new();
+        let metrics = Metrics::register(&registry).unwrap();
         // There are none: what they answer is seen end to end.
         let hooks = HookOptions {
             endpoints: HashMap::new(),
@@ -81,8 +83,13 @@ impl Bench {
             fleet,
             revocations,
             hooks: Hooks::new(Gates::new(&hooks), metrics.hooks),
+            losses: metrics.losses,
         };
-        Self { methods, events }
+        Self {
+            methods,
+            registry,
+            events,
+        }
     }
 
     /// The answer as the caller sees it.
@@ -153,6 +160,32 @@ async fn binary_data_comes_as_base64() {
     );
     let refused = bench.call("publish", &call("room")).await;
     assert!(refused.contains("data: not of the format"), "{refused}");
+}
+
+#[tokio::test]
+async fn what_is_refused_is_counted_by_its_namespace() {
+    let bench = Bench::new().await;
+    for request in [
+        r#"{"channel":"room","b64data":"/wA="}"#,
+        r#"{"channel":"binary:x","data":1,"version":1}"#,
+        r#"{"channel":"unknown:x","data":1}"#,
+        r#"{"channel":"room","data":1}"#,
+    ] {
+        bench.call("publish", request).await;
+    }
+    let text = TextEncoder::new()
+        .encode_to_string(&bench.registry.gather())
+        .unwrap();
+    let name = "flotilla_worker_publications_refused_total";
+    let counted: Vec<_> = text.lines().filter(|line| line.starts_with(name)).collect();
+    let of = |labels| format!("{name}{{{labels}}} 1");
+    assert_eq!(
+        counted,
+        [
+            of(r#"namespace="",reason="bad_request""#),
+            of(r#"namespace="binary",reason="not_available""#),
+        ]
+    );
 }
 
 /// The answer, read.

@@ -164,7 +164,7 @@ fn a_late_message_of_an_earlier_life_finds_nobody() {
 }
 
 #[test]
-fn what_is_no_publication_and_what_is_refused_is_counted() {
+fn what_is_no_publication_and_what_is_refused_is_counted_by_channel() {
     let mut bench = Bench::new();
     let ann = Listener::new(1, Format::Json);
     let token = bench.open("news", &ann);
@@ -177,9 +177,11 @@ fn what_is_no_publication_and_what_is_refused_is_counted() {
         &mut fanout,
         bench.now,
     );
-    assert_eq!(fanout.malformed, 1);
+    let news = channel("news");
+    assert_eq!(fanout.malformed, std::slice::from_ref(&news));
     ann.refuses.set(true);
-    assert_eq!(bench.tick(&[(token, b"1"), (token, b"2")]).refused, 2);
+    let fanout = bench.tick(&[(token, b"1"), (token, b"2")]);
+    assert_eq!(fanout.refused, [(news, 2)]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use flotilla_shared::protocol::codes::ErrorCode;
 
 use super::{About, Actions, Refused, Session, granted};
 use crate::hooks::{Answer, PublishGrant, Question};
+use crate::metrics::Unpublished;
 
 impl Session {
     /// Asks. The client's next command waits for the answer, so that a publisher's order is kept.
@@ -34,7 +35,10 @@ impl Session {
     ) {
         match self.grant_to_publish(&channel, data, answer) {
             Ok(grant) => self.publish_this(id, channel, grant, actions),
-            Err(refused) => self.refuse(id, &refused, actions),
+            Err(refused) => {
+                self.count_unpublished(channel, Unpublished::BackEnd, actions);
+                self.refuse(id, &refused, actions);
+            }
         }
     }
 

@@ -337,13 +337,16 @@ fn every_answer_to_a_publish_has_its_consequence() {
         ..PublishGrant::default()
     };
     let without_history = r#"{"id":9,"error":{"code":108,"message":"not available"}}"#;
-    let mistakes = [
-        (Answer::Granted(no_json), internal(9)),
-        (Answer::Granted(once), without_history.to_owned()),
-    ];
-    for (answer, consequence) in mistakes.into_iter().chain(closed_answers(9)) {
+    bench.publish("asked:1", b"1");
+    assert_eq!(
+        bench.publish_is(Answer::Granted(once)),
+        ["unpublished asked:1 not_available", without_history]
+    );
+    let mistake = (Answer::Granted(no_json), internal(9));
+    for (answer, consequence) in [mistake].into_iter().chain(closed_answers(9)) {
         bench.publish("asked:1", b"1");
-        assert_eq!(bench.publish_is(answer), [consequence]);
+        let counted = "unpublished asked:1 back_end".to_owned();
+        assert_eq!(bench.publish_is(answer), [counted, consequence]);
     }
 }
 
@@ -352,10 +355,12 @@ fn what_may_not_be_published_anyway_is_not_asked_about() {
     let mut bench = Bench::hooked();
     let bad_request = r#"{"id":9,"error":{"code":107,"message":"bad request"}}"#;
     for data in [&b""[..], b"\xff"] {
-        assert_eq!(bench.publish("asked:1", data), [bad_request]);
+        let counted = "unpublished asked:1 bad_request";
+        assert_eq!(bench.publish("asked:1", data), [counted, bad_request]);
     }
     let denied = r#"{"id":9,"error":{"code":103,"message":"permission denied"}}"#;
-    assert_eq!(bench.publish("news", b"1"), [denied]);
+    let counted = "unpublished news permission_denied";
+    assert_eq!(bench.publish("news", b"1"), [counted, denied]);
     assert!(bench.asked.is_empty());
 }
 
