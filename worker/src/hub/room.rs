@@ -1,8 +1,8 @@
 //! How much memory the rings of a shard take together.
 //!
-//! Owns: the count, when nothing may be kept at all, and the choice of what goes when it is too much. A hand goes round over the slots; whoever has
-//! answered a recovery since the hand came by last is passed over once, the others are emptied. What is gone from here
-//! is read from the broker.
+//! Owns: the count, when nothing may be kept at all, and the choice of what goes when it is too much. A hand goes round
+//! over the slots; whoever has answered a recovery since the hand came by last is passed over once, the others are
+//! emptied. What is gone from here is read from the broker.
 
 use std::cell::Cell;
 use std::rc::Rc;

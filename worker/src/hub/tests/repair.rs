@@ -11,6 +11,16 @@ impl Bench {
         due.remove(0)
     }
 
+    /// The broker drops what was in the channel up to `end`, and its end is asked for; what is to be read.
+    fn overflow(&mut self, token: u64, end: u64) -> GapQuery {
+        self.hub.overflowed(token);
+        let queries = self.hub.due_checks();
+        let ends = Some(vec![position(1, end)]);
+        self.hub.checked(&queries, ends, self.now);
+        self.sweep(MOMENT);
+        self.gap()
+    }
+
     fn repaired(&mut self, gap: &GapQuery, page: impl Into<Option<HistoryPage>>) -> Fanout {
         let (mut fanout, mut scratch) = (Fanout::default(), BytesMut::new());
         let GapQuery { token, ticket, .. } = gap;
@@ -171,12 +181,7 @@ fn what_was_dropped_is_read() {
     let mut bench = Bench::new();
     let (ann, _) = pair();
     let token = bench.open_stream(5, &ann);
-    bench.hub.overflowed(token);
-    let queries = bench.hub.due_checks();
-    let ends = Some(vec![position(1, 7)]);
-    bench.hub.checked(&queries, ends, bench.now);
-    bench.sweep(MOMENT);
-    let gap = bench.gap();
+    let gap = bench.overflow(token, 7);
     bench.repaired(&gap, page(&[6, 7], 7));
     assert_eq!(delivered(&ann), [6, 7]);
     bench.sweep(Duration::from_secs(5));
@@ -193,12 +198,7 @@ fn what_can_be_neither_read_nor_awaited_is_told_also_if_nothing_follows_it() {
     let (ann, bob) = pair();
     let token = bench.open_stream(5, &ann);
     bench.join("news", &bob);
-    bench.hub.overflowed(token);
-    let queries = bench.hub.due_checks();
-    let ends = Some(vec![position(1, 7)]);
-    bench.hub.checked(&queries, ends, bench.now);
-    bench.sweep(MOMENT);
-    let gap = bench.gap();
+    let gap = bench.overflow(token, 7);
     bench.repaired(&gap, lost);
     bench.sweep(Duration::from_millis(1500));
     assert_eq!(bench.hub.due_repairs(), [], "it would be no other answer");
