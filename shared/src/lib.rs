@@ -8,6 +8,7 @@
 //! | [`filter`] | which publications a subscriber wants, by their tags |
 //! | [`http`] | request heads and bodies, answers, origins, paths |
 //! | [`websocket`] | the upgrade check, server frames |
+//! | [`link`] | sessions over one connection between gateway and worker |
 //! | [`broker`] | the seam to the pub/sub system, its adapters, their conformance suite |
 //! | [`roster`] | who is in the fleet, and how loaded |
 //! | [`auth`] | tokens of clients, passports between the tiers |
@@ -29,6 +30,7 @@ pub mod filter;
 pub mod http;
 pub mod lifecycle;
 pub mod limits;
+pub mod link;
 pub mod metrics;
 pub mod outbound;
 pub mod protocol;

@@ -1,0 +1,3 @@
+use bytes::{Bytes, BytesMut};
+
+use super::*;
