@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use crate::client::{Client, Dial};
 use crate::fault::Link;
 use crate::nats::{Layout, Nats};
+use crate::port::Reserved;
 use crate::service::{ANY_PORT, Service, Settings};
 use crate::token;
 
@@ -23,6 +24,7 @@ pub struct Builder {
     workers: usize,
     gateways: usize,
     linked: bool,
+    fronted: bool,
     in_memory: bool,
     listed: bool,
     nats: Layout,
@@ -49,6 +51,13 @@ impl Builder {
     #[must_use]
     pub fn linked(mut self) -> Self {
         self.linked = true;
+        self
+    }
+
+    /// Puts a [`Link`] between the gateways and each worker.
+    #[must_use]
+    pub fn fronted(mut self) -> Self {
+        self.fronted = true;
         self
     }
 
@@ -100,6 +109,8 @@ impl Builder {
             gateways: Vec::new(),
             workers: Vec::new(),
             links: Vec::new(),
+            fronts: Vec::new(),
+            reserved: Vec::new(),
             nats,
             peers: servers,
             builder: self,
@@ -125,6 +136,10 @@ pub struct Fleet {
     pub workers: Vec<Service>,
     /// With [`Builder::linked`], the link of each worker to NATS.
     pub links: Vec<Link>,
+    /// With [`Builder::fronted`], the link of the gateways to each worker.
+    pub fronts: Vec<Link>,
+    /// Ports of workers that are reached over such a link.
+    reserved: Vec<Reserved>,
     /// The server between the workers; of a cluster the first one.
     pub nats: Nats,
     /// The other servers of a cluster.
@@ -179,6 +194,14 @@ impl Fleet {
         }
         let mut settings = self.builder.worker.clone();
         settings.set("id", id.as_str());
+        if self.builder.fronted {
+            let port = Reserved::port()?;
+            let front = Link::to(port.address()).await?;
+            settings.set("listen", port.address());
+            settings.set("advertise", front.address());
+            self.reserved.push(port);
+            self.fronts.push(front);
+        }
         if self.builder.in_memory {
             settings.set("broker.kind", "memory");
         } else {

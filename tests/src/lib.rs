@@ -26,6 +26,7 @@ pub mod publisher;
 pub mod raw;
 pub mod scrape;
 pub mod service;
+pub mod speaker;
 pub mod subscriber;
 pub mod token;
 

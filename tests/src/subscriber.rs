@@ -241,6 +241,12 @@ impl Life {
         if let Some(publication) = &push.publication {
             return self.given(&push.channel, publication);
         }
+        let come = push.join.as_ref().map(|join| (&join.info, true));
+        let gone = push.leave.as_ref().map(|leave| (&leave.info, false));
+        if let Some((Some(info), has_come)) = come.or(gone) {
+            let event = Event::Announced(info.client.clone(), has_come);
+            lock(&self.record).note(&push.channel, event);
+        }
         if let Some(unsubscribe) = &push.unsubscribe {
             let event = Event::Unsubscribed(unsubscribe.code);
             lock(&self.record).note(&push.channel, event);

@@ -109,7 +109,10 @@ impl<'a> Walk<'a> {
                 self.excused.push((from, start.clone()));
                 None
             }
-            Event::Recovered(_) | Event::Unsubscribed(_) | Event::Disconnected(..) => None,
+            Event::Announced(..)
+            | Event::Recovered(_)
+            | Event::Unsubscribed(_)
+            | Event::Disconnected(..) => None,
         }
     }
 

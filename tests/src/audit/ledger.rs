@@ -1,7 +1,7 @@
 //! What publishers wrote, and what of it was acknowledged.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail, ensure};
 
@@ -21,6 +21,10 @@ pub(super) struct Stream {
     writers: BTreeMap<usize, Writer>,
     /// What was acknowledged, and where.
     pub(super) acknowledged: BTreeMap<Position, Message>,
+    /// What was acknowledged without saying where.
+    unplaced: BTreeSet<Message>,
+    /// What was refused for the time being, and may be there all the same.
+    refused: BTreeSet<Message>,
 }
 
 /// What one publisher has written so far. It writes its next message when the last one is acknowledged.
@@ -36,7 +40,8 @@ impl Stream {
     /// Whether this was written, and is not known to have been acknowledged; `None` if it was never written.
     pub(super) fn is_open(&self, message: Message) -> Option<bool> {
         let writer = self.writers.get(&message.publisher)?;
-        (message.number <= writer.written).then_some(message.number > writer.acknowledged)
+        let is_open = message.number > writer.acknowledged || self.refused.contains(&message);
+        (message.number <= writer.written).then_some(is_open)
     }
 
     /// Whether this was acknowledged, and only in another life of the stream than that of `place`.
@@ -82,6 +87,75 @@ impl Ledger {
             .entry(message.publisher)
             .or_default()
             .acknowledged = message.number;
+        Ok(())
+    }
+
+    /// Notes that a message was acknowledged without a word of its place, which [`Ledger::place`] will find.
+    pub fn acknowledge_unplaced(&mut self, channel: &str, message: Message) {
+        let stream = self.channels.entry(channel.to_owned()).or_default();
+        stream.unplaced.insert(message);
+        let writer = stream.writers.entry(message.publisher).or_default();
+        writer.acknowledged = message.number;
+    }
+
+    /// Notes that a message was refused for the time being: it may be in the stream once, or not.
+    pub fn leave_open(&mut self, channel: &str, message: Message) {
+        let stream = self.channels.entry(channel.to_owned()).or_default();
+        stream.refused.insert(message);
+        let writer = stream.writers.entry(message.publisher).or_default();
+        writer.acknowledged = message.number;
+    }
+
+    /// Takes over what others wrote to other channels, or to the same ones.
+    ///
+    /// # Errors
+    /// When both know of the same writer.
+    pub fn join(&mut self, other: Self) -> Result<()> {
+        for (channel, stream) in other.channels {
+            let own = self.channels.entry(channel.clone()).or_default();
+            let is_known = |writer: &usize| own.writers.contains_key(writer);
+            ensure!(
+                !stream.writers.keys().any(is_known),
+                "{channel}: two ledgers of a writer"
+            );
+            own.writers.extend(stream.writers);
+            own.acknowledged.extend(stream.acknowledged);
+            own.unplaced.extend(stream.unplaced);
+            own.refused.extend(stream.refused);
+        }
+        Ok(())
+    }
+
+    /// The channels that were written to.
+    pub fn channels(&self) -> impl Iterator<Item = &str> {
+        self.channels.keys().map(String::as_str)
+    }
+
+    /// Holds what was acknowledged against all that is in the channel's stream: everything is there, nothing is there twice.
+    ///
+    /// # Errors
+    /// When it is not so.
+    pub fn place(&mut self, channel: &str, content: &[(Position, Message)]) -> Result<()> {
+        let stream = self.channels.entry(channel.to_owned()).or_default();
+        let mut places = BTreeMap::new();
+        for (place, message) in content {
+            if let Some(before) = places.insert(*message, place) {
+                bail!("{channel}: {message} is in the stream twice, at {before} and at {place}");
+            }
+        }
+        for (place, message) in &stream.acknowledged {
+            let found = places.get(message).copied();
+            ensure!(
+                found == Some(place),
+                "{channel}: {message} was acknowledged at {place}, and is at {found:?}"
+            );
+        }
+        for message in std::mem::take(&mut stream.unplaced) {
+            match places.get(&message) {
+                Some(place) => stream.acknowledged.insert((*place).clone(), message),
+                None => bail!("{channel}: {message} was acknowledged, and is not in the stream"),
+            };
+        }
         Ok(())
     }
 
@@ -163,6 +237,47 @@ mod tests {
             let result = ledger.acknowledge("kept:1", message, at(place));
             assert_eq!(result.is_ok(), fits, "{publisher} at {place}");
         }
+    }
+
+    #[test]
+    fn what_was_acknowledged_without_a_place_has_to_be_in_the_stream_once() {
+        let spoken = || {
+            let mut ledger = Ledger::default();
+            let [first, second] = [(); 2].map(|()| ledger.write("kept:1", 1));
+            ledger.acknowledge_unplaced("kept:1", first);
+            ledger.leave_open("kept:1", second);
+            (ledger, first, second)
+        };
+        for (places, fits) in [
+            (vec![(1, 7)], true),
+            (vec![(1, 7), (2, 9)], true),
+            (vec![(2, 9)], false),
+            (vec![(1, 7), (1, 8)], false),
+            (vec![(1, 7), (2, 8), (2, 9)], false),
+        ] {
+            let (mut ledger, first, second) = spoken();
+            let content = places
+                .iter()
+                .map(|(number, offset)| (at(*offset), if *number == 1 { first } else { second }));
+            let content: Vec<_> = content.collect();
+            assert_eq!(ledger.place("kept:1", &content).is_ok(), fits, "{places:?}");
+            assert_eq!(ledger.acknowledged(), usize::from(fits), "{places:?}");
+        }
+    }
+
+    #[test]
+    fn ledgers_of_different_writers_become_one() {
+        let mut ledger = Ledger::default();
+        let message = ledger.write("kept:1", 1);
+        ledger.acknowledge("kept:1", message, at(1)).unwrap();
+        let mut other = Ledger::default();
+        let message = other.write("kept:1", 2);
+        other.acknowledge("kept:1", message, at(2)).unwrap();
+        ledger.join(other).unwrap();
+        assert_eq!(ledger.acknowledged(), 2);
+        let mut same = Ledger::default();
+        same.write("kept:1", 1);
+        assert!(ledger.join(same).is_err());
     }
 
     #[test]

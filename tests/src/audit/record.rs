@@ -16,6 +16,8 @@ pub enum Event {
     Recovered(Position),
     /// It is subscribed again, and was told that it has missed something: it gets everything behind this place.
     Missed(Position),
+    /// It was told that this client has come (`true`) or gone.
+    Announced(String, bool),
     /// It was told that the subscription has ended.
     Unsubscribed(u32),
     /// The connection ended, with this code and this reason.
@@ -29,6 +31,8 @@ impl fmt::Display for Event {
             Self::Subscribed(position) => write!(formatter, "subscribed at {position}"),
             Self::Recovered(position) => write!(formatter, "recovered from {position}"),
             Self::Missed(position) => write!(formatter, "told of a loss before {position}"),
+            Self::Announced(client, true) => write!(formatter, "{client} has come"),
+            Self::Announced(client, false) => write!(formatter, "{client} has gone"),
             Self::Unsubscribed(code) => write!(formatter, "unsubscribed {code}"),
             Self::Disconnected(code, reason) => {
                 write!(formatter, "disconnected {code} {reason:?}")
@@ -78,6 +82,12 @@ impl Record {
     pub fn channels(&self) -> impl Iterator<Item = (&str, &[Event])> {
         let channels = self.channels.iter();
         channels.map(|(channel, events)| (channel.as_str(), events.as_slice()))
+    }
+
+    /// How often something like this was seen, over all channels.
+    pub fn count(&self, like: impl Fn(&Event) -> bool) -> usize {
+        let events = self.channels.values().flatten();
+        events.filter(|event| like(event)).count()
     }
 
     /// Whether something like this was seen in every channel.
