@@ -7,7 +7,11 @@
 //! A link is opened like a WebSocket, by an HTTP request to the worker's client listener: [`PATH`] with
 //! `Upgrade: ` [`PROTOCOL`]. Behind the 101 both sides send messages, each behind its length. The gateway's first one is
 //! [`Hello`], the worker's [`Welcome`]. Whoever has nothing to say for [`HEARTBEAT_INTERVAL`] sends an empty message;
-//! whoever hears nothing for [`SILENCE_MAX`] takes the link for dead.
+//! whoever hears nothing for [`SILENCE_MAX`] takes the link for dead. Any byte is heard: a long message may take longer
+//! than that to come.
+//!
+//! A tag means one thing for good, and bodies and fields that a side does not know are passed over: that is how versions
+//! live side by side. The bytes are in `golden/`.
 
 mod codec;
 mod to_gateway;
@@ -42,7 +46,8 @@ pub const HEARTBEAT_INTERVAL: Duration = Duration::from_millis(500);
 pub const SILENCE_MAX: Duration = Duration::from_secs(2);
 
 /// Longest message, in bytes. The largest ones are a worker's answer to a client, and a session that is opened with
-/// everything that its client has said and nobody has acknowledged.
+/// everything that its client has said and nobody has acknowledged. Neither is bounded by this otherwise: limits of clients'
+/// messages and of histories are configured. What is longer is not sent, see [`append`].
 pub const MESSAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// Most messages of one client that are not acknowledged yet. Until one is, the gateway does not read that client.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 /// One message. Empty: a heartbeat.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ToGateway {
     /// What it says; `None`: a heartbeat, or something that a newer version says and this one passes over.
     #[prost(
@@ -14,7 +14,7 @@ pub struct ToGateway {
 }
 
 /// What one message says.
-#[derive(Clone, PartialEq, prost::Oneof)]
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub enum ForGateway {
     /// See [`Welcome`].
     #[prost(message, tag = "1")]
@@ -143,7 +143,7 @@ pub struct Placed {
     /// The topic's number.
     #[prost(uint32, tag = "1")]
     pub topic: u32,
-    /// The offset.
+    /// Everything up to this offset has been sent.
     #[prost(uint64, tag = "2")]
     pub offset: u64,
 }
@@ -163,7 +163,7 @@ pub struct Ack {
 /// A topic has this name from now on. A number is given once on a link.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Topic {
-    /// Its number.
+    /// The topic's number.
     #[prost(uint32, tag = "1")]
     pub topic: u32,
     /// What a position in it is told by to another worker.
@@ -171,13 +171,13 @@ pub struct Topic {
     pub name: Bytes,
 }
 
-/// The session gets what is cast to the topic from now on.
+/// The session is in the topic from now on.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Join {
     /// The session.
     #[prost(uint64, tag = "1")]
     pub session: u64,
-    /// The topic.
+    /// The topic's number.
     #[prost(uint32, tag = "2")]
     pub topic: u32,
     /// How far it has come; `None`: the topic has no positions.
@@ -188,13 +188,13 @@ pub struct Join {
     pub takes_casts: bool,
 }
 
-/// It does not any longer.
+/// The session is in the topic no longer.
 #[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
 pub struct Leave {
     /// The session.
     #[prost(uint64, tag = "1")]
     pub session: u64,
-    /// The topic.
+    /// The topic's number.
     #[prost(uint32, tag = "2")]
     pub topic: u32,
 }
@@ -202,7 +202,7 @@ pub struct Leave {
 /// Whole WebSocket frames for everyone in a topic.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Cast {
-    /// The topic.
+    /// The topic's number.
     #[prost(uint32, tag = "1")]
     pub topic: u32,
     /// How far it brings whoever gets it; `None`: as far as they were.

@@ -1,9 +1,13 @@
 //! What a gateway says to a worker.
 
+use std::fmt;
+
 use bytes::Bytes;
 
+use crate::secret::REDACTED;
+
 /// One message. Empty: a heartbeat.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct ToWorker {
     /// What it says; `None`: a heartbeat, or something that a newer version says and this one passes over.
     #[prost(oneof = "ForWorker", tags = "1, 2, 3, 4, 5")]
@@ -11,7 +15,7 @@ pub struct ToWorker {
 }
 
 /// What one message says.
-#[derive(Clone, PartialEq, prost::Oneof)]
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
 pub enum ForWorker {
     /// See [`Hello`].
     #[prost(message, tag = "1")]
@@ -31,7 +35,7 @@ pub enum ForWorker {
 }
 
 /// The first message of a link.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Hello {
     /// The lowest version that the gateway speaks.
     #[prost(uint32, tag = "1")]
@@ -48,7 +52,7 @@ pub struct Hello {
 }
 
 /// A client has come, or a session is attached again. Answered by `Opened` or `Refused`.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Open {
     /// The session's number, chosen by the gateway: unique on the link until the session has ended there.
     #[prost(uint64, tag = "1")]
@@ -70,8 +74,9 @@ pub struct Open {
     pub restore: Option<Restore>,
 }
 
-/// A header of the client's request.
+/// A header of the client's request. Its value may be a passport or a cookie, and does not show in logs.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
+#[prost(skip_debug)]
 pub struct Header {
     /// In lower case.
     #[prost(string, tag = "1")]
@@ -81,8 +86,17 @@ pub struct Header {
     pub value: String,
 }
 
+impl fmt::Debug for Header {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Header")
+            .field("name", &self.name)
+            .field("value", &REDACTED)
+            .finish()
+    }
+}
+
 /// What a session was when its worker was left.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, Eq, prost::Message)]
 pub struct Restore {
     /// The last `State` of the session: opaque, and signed by a worker.
     #[prost(bytes = "bytes", tag = "1")]

@@ -1,3 +1,0 @@
-use bytes::{Bytes, BytesMut};
-
-use super::*;
