@@ -272,6 +272,7 @@ impl Shard {
             let left = self.hub.borrow_mut().sweep(now);
             left.into_iter()
                 .for_each(|token| self.broker.unsubscribe(token));
+            self.give_up_overdue(now);
             self.settle();
             self.check_streams();
             self.call_rolls(now);

@@ -107,15 +107,49 @@ impl<M> Stream<M> {
         self.doubt.is_some_and(|doubt| doubt.is_loss)
     }
 
+    /// The stream goes as far as that, though where it ends need not have been asked for. True: the hub has to look at the
+    /// time.
+    #[must_use]
+    pub(super) fn reaches_to(&mut self, end: StreamPosition, now: Instant) -> bool {
+        let here = self.position;
+        if end.epoch != here.epoch || end.offset <= here.offset {
+            return false;
+        }
+        match &mut self.doubt {
+            // It is being asked for, or was; whatever is further then is found there.
+            Some(doubt) if !doubt.is_routine => match &mut doubt.check {
+                Check::Behind { until, .. } => until.offset = until.offset.max(end.offset),
+                Check::Due | Check::Asked(_) => return false,
+            },
+            _ => {
+                self.doubt = Some(Doubt {
+                    is_loss: false,
+                    is_routine: false,
+                    check: Check::Behind {
+                        until: end,
+                        since: now,
+                    },
+                });
+            }
+        }
+        true
+    }
+
     /// Learns where the stream ended after the doubt came up.
     pub(super) fn learn(&mut self, end: StreamPosition, now: Instant) -> Learnt {
         let is_other_life = end.epoch != self.position.epoch;
-        if !is_other_life && end.offset <= self.position.offset {
+        let is_behind = end.offset > self.position.offset;
+        // Where the last message has been forgotten the end is before it, or 0, and there may have been another one behind.
+        let is_proof = end.offset > 0 && end.offset == self.position.offset || self.is_fresh(now);
+        if !is_other_life && !is_behind && (is_proof || !self.is_doubtful()) {
             self.doubt = None;
+            if is_proof {
+                self.prove(now);
+            }
             return Learnt::NothingIsMissing;
         }
-        if is_other_life || self.has_loss() {
-            self.move_to(end);
+        if is_other_life || self.has_loss() || !is_behind {
+            self.move_to(end, now);
             // That life may be the older one, if news of the other came since this was read. The next answer will tell.
             self.doubt = is_other_life.then_some(Doubt {
                 is_loss: false,

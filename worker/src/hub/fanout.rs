@@ -59,10 +59,26 @@ impl<M: Member> Hub<M> {
         let Some((_, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };
-        if let Some(stamp) = stamp.filter(|stamp| slot.must_hold(*stamp)) {
+        if let Some(stamp) = stamp.filter(|stamp| slot.must_hold(*stamp, now)) {
             self.hold(token, stamp, Some(&payload), scratch, fanout, now);
             return 0;
         }
+        self.take(token, payload, stamp, scratch, fanout, now)
+    }
+
+    /// The same for a message that has to wait for nothing.
+    pub(super) fn take(
+        &mut self,
+        token: u64,
+        payload: Bytes,
+        stamp: Option<Stamp>,
+        scratch: &mut BytesMut,
+        fanout: &mut Fanout,
+        now: Instant,
+    ) -> usize {
+        let Some((_, slot)) = slot_of(&mut self.slots, token) else {
+            return 0;
+        };
         let rings = &self.ring_bytes;
         let follow = |stamp| slot.follow(stamp, &payload, rings, now);
         match stamp.map_or(Continuity::Next, follow) {
@@ -76,6 +92,19 @@ impl<M: Member> Hub<M> {
                 self.lose_continuity(token);
             }
         }
+        self.pass_on(token, payload, stamp, scratch, fanout, now)
+    }
+
+    /// The same for a message to which the stream has moved on.
+    pub(super) fn pass_on(
+        &mut self,
+        token: u64,
+        payload: Bytes,
+        stamp: Option<Stamp>,
+        scratch: &mut BytesMut,
+        fanout: &mut Fanout,
+        now: Instant,
+    ) -> usize {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return 0;
         };

@@ -31,7 +31,9 @@ impl Read<'_> {
     /// Whether it has all that is behind `since`.
     fn is_complete_from(&self, since: u64) -> bool {
         let page = self.page;
-        if page.is_complete {
+        // From the beginning all is there that has been kept, and nothing says that more has been. Whoever has seen something
+        // can have it better.
+        if page.is_complete && (since == 0 || self.query.since != Some(0)) {
             return true;
         }
         // What goes first is the oldest: where something as old is kept, nothing behind it has gone. How many there are
@@ -52,7 +54,7 @@ impl Recover {
 impl<M> Stream<M> {
     /// What can be said without asking the broker.
     pub(super) fn find(&self, recover: &Recover, now: Instant) -> Option<Found> {
-        if self.is_doubtful() {
+        if !self.is_certain(now) {
             return None;
         }
         let here = self.position;

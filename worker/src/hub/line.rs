@@ -18,6 +18,10 @@ impl Line {
         self.waiting.insert(token);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = u64> {
+        self.waiting.iter().copied()
+    }
+
     pub(super) fn pop(&mut self) -> Option<u64> {
         let behind = (Bound::Excluded(self.last), Bound::Unbounded);
         let next = self.waiting.range(behind).next();

@@ -17,6 +17,7 @@ mod fanout;
 mod filters;
 mod forms;
 mod groups;
+mod held;
 mod joining;
 mod judgement;
 mod line;
@@ -39,6 +40,8 @@ use bytes::Bytes;
 use flotilla_shared::channel::Channel;
 
 use crate::wire::Wire;
+use held::HeldBytes;
+use line::Line;
 use rolls::Rolls;
 use room::RingBytes;
 use slot::{Entry, Slot, State};
@@ -84,9 +87,12 @@ pub(crate) struct Hub<M> {
     doubted: VecDeque<u64>,
     /// Channels in which somebody may wait for the next read.
     queued: Vec<u64>,
-    /// Channels of which something is to be read now, and when the hub looks at the time.
-    gaps: Vec<u64>,
+    /// Channels of which something is to be read as soon as there is room, and when the hub has looked at the time.
+    gaps: Line,
     later_gaps: Vec<u64>,
+    /// Reads of gaps whose answers have not come yet.
+    open_reads: Vec<u32>,
+    held_bytes: HeldBytes,
     /// What became of gaps.
     gaps_seen: Vec<(Channel, Gap)>,
     /// Channels that were opened a little while ago.
@@ -123,8 +129,10 @@ impl<M: Member> Hub<M> {
             waiting: Vec::new(),
             doubted: VecDeque::new(),
             queued: Vec::new(),
-            gaps: Vec::new(),
+            gaps: Line::default(),
             later_gaps: Vec::new(),
+            open_reads: Vec::new(),
+            held_bytes: HeldBytes::default(),
             gaps_seen: Vec::new(),
             fresh: VecDeque::new(),
             quiet_hand: 0,
@@ -256,7 +264,7 @@ impl<M: Member> Hub<M> {
             self.release(index);
             return opened;
         };
-        if slot.begin(history, is_doubtful, &self.ring_bytes) {
+        if slot.begin(history, is_doubtful, &self.ring_bytes, now) {
             self.doubted.push_back(token);
         }
         if slot.stream.is_some() {

@@ -120,7 +120,13 @@ impl Ring {
         now: Instant,
     ) -> Option<impl Iterator<Item = &StoredPublication>> {
         let mut kept = self.kept(now).peekable();
-        let reaches_back = kept.peek()?.before <= offset;
+        let oldest = kept.peek()?;
+        // Where nothing was known to be before it, there may have been something that had been forgotten. Whoever has that
+        // may lack what came behind it.
+        let reaches_back = match oldest.before {
+            0 => offset == 0 || oldest.publication.offset <= offset,
+            before => before <= offset,
+        };
         self.was_used.set(reaches_back || self.was_used.get());
         let publications = kept.map(|entry| &entry.publication);
         reaches_back
@@ -199,6 +205,15 @@ mod tests {
         assert_eq!(offsets(&ring, 3, now).unwrap(), [5, 6, 9]);
         assert_eq!(offsets(&ring, 6, now).unwrap(), [9]);
         assert_eq!(offsets(&ring, 9, now).unwrap(), [0; 0]);
+    }
+
+    #[test]
+    fn behind_what_had_been_forgotten_it_proves_nothing() {
+        let now = Instant::now();
+        let ring = filled(&[(0, 5), (5, 6)], now);
+        assert_eq!(offsets(&ring, 0, now).unwrap(), [5, 6]);
+        assert_eq!(offsets(&ring, 4, now), None);
+        assert_eq!(offsets(&ring, 5, now).unwrap(), [6]);
     }
 
     #[test]

@@ -103,6 +103,7 @@ impl<M> Slot<M> {
         history: Option<History>,
         is_doubtful: bool,
         rings: &RingBytes,
+        now: Instant,
     ) -> bool {
         self.state = State::Live;
         let Some(History { end, retention }) = history else {
@@ -111,10 +112,10 @@ impl<M> Slot<M> {
         };
         let stream = self
             .stream
-            .get_or_insert_with(|| Box::new(Stream::at(end, rings)));
+            .get_or_insert_with(|| Box::new(Stream::at(end, rings, now)));
         let is_other_life = stream.position.epoch != end.epoch;
-        stream.ended_at(end);
-        stream.ring.retain(retention);
+        stream.ended_at(end, now);
+        stream.retain(retention);
         // Which of the two lives is the older one is not known here.
         (is_doubtful || is_other_life) && stream.doubt(is_other_life)
     }

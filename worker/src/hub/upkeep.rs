@@ -70,21 +70,28 @@ impl<M: Member> Hub<M> {
         fanout: &mut Fanout,
         now: Instant,
     ) {
+        let slot = slot_of(&mut self.slots, token).map(|(_, slot)| slot);
+        if slot.is_some_and(|slot| slot.must_hold(stamp, now)) {
+            self.hold(token, stamp, None, scratch, fanout, now);
+        } else {
+            self.take_removal(token, stamp, now);
+        }
+    }
+
+    /// What a removal means for those who have followed the stream so far, if nothing has to come before it.
+    pub(super) fn take_removal(&mut self, token: u64, stamp: Stamp, now: Instant) {
         let Some((index, slot)) = slot_of(&mut self.slots, token) else {
             return;
         };
-        if slot.must_hold(stamp) {
-            return self.hold(token, stamp, None, scratch, fanout, now);
-        }
         match (&slot.state, &mut slot.stream) {
             // Nobody has followed it yet.
             (State::Opening { .. }, stream) => {
                 let rings = &self.ring_bytes;
                 let stream =
-                    stream.get_or_insert_with(|| Box::new(Stream::at(stamp.position, rings)));
-                stream.removed(stamp);
+                    stream.get_or_insert_with(|| Box::new(Stream::at(stamp.position, rings, now)));
+                stream.removed(stamp, now);
             }
-            (_, Some(stream)) => match stream.removed(stamp) {
+            (_, Some(stream)) => match stream.removed(stamp, now) {
                 // Someone may have waited for it.
                 Continuity::Next => slot.touch(index, &mut self.dirty),
                 Continuity::Repeated => {}
@@ -126,7 +133,9 @@ impl<M: Member> Hub<M> {
     /// To be called now and then, between ticks: gives up on what the broker does not deliver, and lets go of the
     /// channels that have been empty for [`LINGER`]; returns the tokens to unsubscribe.
     pub(crate) fn sweep(&mut self, now: Instant) -> Vec<u64> {
-        self.gaps.append(&mut self.later_gaps);
+        for token in self.later_gaps.drain(..) {
+            self.gaps.push(token);
+        }
         self.look_around(now);
         self.look_after_the_waiting(now);
         for token in std::mem::take(&mut self.emptied) {

@@ -289,6 +289,15 @@ impl Shard {
         }
     }
 
+    /// Goes on behind gaps that could not be read in time.
+    pub(super) fn give_up_overdue(&self, now: Instant) {
+        let (mut fanout, mut scratch) = (Fanout::default(), BytesMut::new());
+        let mut hub = self.hub.borrow_mut();
+        hub.give_up_overdue(&mut scratch, &mut fanout, now);
+        drop(hub);
+        self.metrics.fanned_out(&fanout);
+    }
+
     async fn repair(self: Rc<Self>, gap: GapQuery) {
         let page = match self.retention(&gap.channel) {
             Some(retention) => {

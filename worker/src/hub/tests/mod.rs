@@ -14,6 +14,7 @@ mod delta;
 mod doubt;
 mod fanout;
 mod filter;
+mod forgotten;
 mod model;
 mod recovery;
 mod repair;
@@ -203,16 +204,24 @@ impl Bench {
             .collect()
     }
 
+    /// What shows the gap that is being repaired.
+    fn shown(&mut self, token: u64) -> Option<u64> {
+        let (_, slot) = slot_of(&mut self.hub.slots, token)?;
+        let first = slot.stream.as_ref()?.repair.as_ref()?.first()?;
+        Some(first.position.offset)
+    }
+
     /// Nothing of what is missing can be read any more.
     fn nothing_is_kept(&mut self) {
         let mut fanout = Fanout::default();
-        let page = HistoryPage {
-            publications: Vec::new(),
-            end: position(1, u64::MAX),
-            is_complete: false,
-        };
         for gap in self.hub.due_repairs() {
-            let (page, mut scratch) = (Some(page.clone()), BytesMut::new());
+            let end = self.shown(gap.token).or(gap.query.since).unwrap();
+            let page = Some(HistoryPage {
+                publications: Vec::new(),
+                end: position(1, end),
+                is_complete: false,
+            });
+            let mut scratch = BytesMut::new();
             let GapQuery { token, ticket, .. } = gap;
             self.hub
                 .repaired(token, ticket, page, &mut scratch, &mut fanout, self.now);

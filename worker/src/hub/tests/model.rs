@@ -35,6 +35,8 @@ enum Step {
     RemoveHistory,
     /// The broker forgets the stream.
     Forget,
+    /// So many minutes pass, in which what is on its way comes. The broker forgets what is too old.
+    Age(u64),
     Repeat(Index),
     /// A message is dropped, which is told before or behind the others.
     Drop(Index, bool),
@@ -69,6 +71,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => any::<Index>().prop_map(Step::Answer),
         1 => Just(Step::RemoveHistory),
         1 => Just(Step::Forget),
+        2 => (1..40_u64).prop_map(Step::Age),
         1 => any::<Index>().prop_map(Step::Repeat),
         1 => (any::<Index>(), any::<bool>()).prop_map(|(which, first)| Step::Drop(which, first)),
         1 => any::<bool>().prop_map(Step::Cut),
@@ -80,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// What loses messages on their way, and nothing that the broker has. Not so much time passes that anyone gives up.
 fn forgiving_step() -> impl Strategy<Value = Step> {
     step().prop_map(|step| match step {
-        Step::RemoveHistory | Step::Forget => Step::Publish(1),
+        Step::RemoveHistory | Step::Forget | Step::Age(_) => Step::Publish(1),
         Step::Wait(milliseconds) => Step::Wait(milliseconds % 20),
         step => step,
     })
@@ -114,6 +117,11 @@ struct Broker {
     size: usize,
     /// How many of this life's publications can be read.
     kept: usize,
+    /// When each place of this life was taken, and what was said to be before it.
+    places: Vec<(Instant, u64)>,
+    /// Of how many of them nothing is known any more, and up to where in each life.
+    aged: usize,
+    forgotten: HashMap<Epoch, u64>,
     subscriptions: Vec<u64>,
     on_the_way: VecDeque<Event>,
     is_cut: bool,
@@ -130,30 +138,68 @@ impl Broker {
         self.lives.get(&self.epoch).map_or(&[], Vec::as_slice)
     }
 
-    fn end(&self) -> StreamPosition {
-        position(self.epoch, self.life().last().copied().unwrap_or(0))
+    /// What is not forgotten yet.
+    fn known(&self) -> &[u64] {
+        &self.life()[self.aged..]
     }
 
-    fn take_place(&mut self, stride: u64) -> Stamp {
+    fn end(&self) -> StreamPosition {
+        position(self.epoch, self.known().last().copied().unwrap_or(0))
+    }
+
+    fn take_place(&mut self, stride: u64, now: Instant) -> Stamp {
         let previous = self.end().offset;
-        let offset = previous + stride;
+        let offset = self.life().last().copied().unwrap_or(0) + stride;
         self.lives.entry(self.epoch).or_default().push(offset);
+        self.places.push((now, previous));
         Stamp {
             position: position(self.epoch, offset),
             previous,
         }
     }
 
-    fn publish(&mut self, stride: u64) {
-        let stamp = self.take_place(stride);
+    fn age(&mut self, now: Instant) {
+        let memory = history(0, 0).retention.meta_ttl;
+        let is_over = |place: &&(Instant, u64)| now - place.0 >= memory;
+        self.aged = self.places.iter().take_while(is_over).count();
+        self.kept = self.kept.min(self.known().len());
+        if let Some(last) = self.life()[..self.aged].last() {
+            self.forgotten.insert(Epoch(self.epoch), *last);
+        }
+    }
+
+    /// What a reader must have seen, at least, so that what is kept is all that it lacks; `None`: no place is known from
+    /// where that is so, but those that are kept.
+    fn proof(&self) -> Option<u64> {
+        let life = self.life();
+        let kept = life.len() - self.kept;
+        match life[..kept].split_last() {
+            None => Some(0),
+            Some(_) if kept == self.aged => None,
+            // Whoever has seen all that a removal removed has missed nothing.
+            Some((last, before)) if self.removals.contains(&position(self.epoch, *last)) => {
+                before.last().copied()
+            }
+            Some((last, _)) => Some(*last),
+        }
+    }
+
+    fn forget(&mut self) {
+        self.epoch += 1;
+        (self.kept, self.aged) = (0, 0);
+        self.places.clear();
+    }
+
+    fn publish(&mut self, stride: u64, now: Instant) {
+        let stamp = self.take_place(stride, now);
         self.kept = (self.kept + 1).min(self.size);
         self.send(|token| Event::Message(token, stamp));
     }
 
-    fn remove_history(&mut self) {
+    fn remove_history(&mut self, now: Instant) {
         if self.kept > 0 {
             self.kept = 0;
-            let stamp = self.take_place(1);
+            let stamp = self.take_place(1, now);
             self.removals.insert(stamp.position);
             self.send(|token| Event::Removed(token, stamp));
         }
@@ -174,11 +220,11 @@ impl Broker {
 
     fn repeat(&mut self, which: Index) {
         let life = self.life();
-        if !life.is_empty() {
-            let at = which.index(life.len());
+        if !self.known().is_empty() {
+            let at = self.aged + which.index(self.known().len());
             let stamp = Stamp {
                 position: position(self.epoch, life[at]),
-                previous: if at == 0 { 0 } else { life[at - 1] },
+                previous: self.places[at].1,
             };
             if self.removals.contains(&stamp.position) {
                 self.send(|token| Event::Removed(token, stamp));
@@ -229,16 +275,10 @@ impl Broker {
             Question::Repairing(gap) => gap.query,
             Question::Opening(_) | Question::Checking(_) => HistoryQuery::default(),
         };
+        let (end, proof) = (self.end(), self.proof());
         self.questions[at].1.get_or_insert_with(|| {
             let life = self.lives.get(&self.epoch).map_or(&[][..], Vec::as_slice);
-            let end = position(self.epoch, life.last().copied().unwrap_or(0));
-            let (mut gone, kept) = life.split_at(life.len() - self.kept);
-            // Whoever has seen all that a removal removed has missed nothing.
-            if let Some((last, before)) = gone.split_last()
-                && self.removals.contains(&position(self.epoch, *last))
-            {
-                gone = before;
-            }
+            let kept = &life[life.len() - self.kept..];
             let since = query.since.unwrap_or(0);
             let found = kept.iter().filter(|offset| **offset > since);
             let page = HistoryPage {
@@ -250,7 +290,11 @@ impl Broker {
                     })
                     .collect(),
                 end,
-                is_complete: (gone.last().copied().unwrap_or(0)..=end.offset).contains(&since),
+                // As NATS has it: from the beginning, what has expired altogether does not show.
+                is_complete: match proof {
+                    Some(proof) => (proof..=end.offset).contains(&since),
+                    None => since == 0 || kept.contains(&since),
+                },
             };
             (!self.is_cut).then_some(page)
         });
@@ -263,6 +307,8 @@ struct Person {
     /// What it has got, and how many publications of it were pushed.
     position: StreamPosition,
     pushed: usize,
+    /// What had been forgotten altogether before it came is not what it waits for.
+    forgotten: u64,
     recover: Option<Recover>,
     /// Whether everything that it wants can be had.
     can_recover: bool,
@@ -292,6 +338,7 @@ impl Model {
             state: Presence::Out,
             position: position(1, 0),
             pushed: 0,
+            forgotten: 0,
             recover: None,
             can_recover: false,
         };
@@ -303,6 +350,9 @@ impl Model {
                 removals: HashSet::new(),
                 size,
                 kept: 0,
+                places: Vec::new(),
+                aged: 0,
+                forgotten: HashMap::new(),
                 subscriptions: Vec::new(),
                 on_the_way: VecDeque::new(),
                 is_cut: false,
@@ -322,11 +372,11 @@ impl Model {
             Step::Wait(_) => self.broker.size == SIZE && !self.broker.on_the_way.is_empty(),
             // What the broker still has is read.
             Step::Drop(..) | Step::Cut(_) => self.broker.size == SIZE,
-            Step::RemoveHistory | Step::Forget => true,
+            Step::RemoveHistory | Step::Forget | Step::Age(_) => true,
         };
-        let broker = &mut self.broker;
+        let (broker, now) = (&mut self.broker, self.bench.now);
         match step {
-            Step::Publish(stride) => broker.publish(stride),
+            Step::Publish(stride) => broker.publish(stride, now),
             Step::Deliver(count) => self.deliver(count),
             Step::Join(who, from) => self.join(who.index(self.people.len()), &from),
             Step::Leave(who) => self.leave(who.index(self.people.len())),
@@ -337,11 +387,9 @@ impl Model {
                 self.answer(which.index(self.broker.questions.len()));
             }
             Step::Read(_) | Step::Answer(_) => {}
-            Step::RemoveHistory => broker.remove_history(),
-            Step::Forget => {
-                broker.epoch += 1;
-                broker.kept = 0;
-            }
+            Step::RemoveHistory => broker.remove_history(now),
+            Step::Forget => broker.forget(),
+            Step::Age(minutes) => self.age(Duration::from_secs(60 * minutes)),
             Step::Repeat(which) => broker.repeat(which),
             Step::Drop(which, is_told_first) => broker.drop_one(which, is_told_first),
             Step::Cut(keeps) => broker.cut(keeps),
@@ -411,10 +459,31 @@ impl Model {
         }
     }
 
+    /// A message, or an answer, is on its way for far less than a history lives.
+    fn age(&mut self, time: Duration) {
+        self.deliver(usize::MAX);
+        let is_read = |(_, page): &(_, Option<_>)| page.is_some();
+        while let Some(at) = self.broker.questions.iter().position(is_read) {
+            self.answer(at);
+        }
+        self.bench.now += time;
+        self.broker.age(self.bench.now);
+        self.wait(Duration::ZERO);
+    }
+
     fn joined(&mut self, who: usize, joined: &Joined) {
         let person = &mut self.people[who];
         assert_eq!(person.state, Presence::Waiting);
         let position = joined.position.unwrap();
+        let recovers_from = match joined.recovery {
+            Some(Recovery::Recovered(_)) => person.recover.as_ref().map(|from| from.offset),
+            _ => None,
+        };
+        // Who comes back from where it had seen nothing does not say since when.
+        person.forgotten = match recovers_from {
+            Some(1..) => 0,
+            _ => *self.broker.forgotten.get(&position.epoch).unwrap_or(&0),
+        };
         match (&joined.recovery, &person.recover) {
             (None, None) => {}
             (Some(Recovery::Unrecoverable), Some(_)) => {
@@ -424,8 +493,8 @@ impl Model {
                 assert_eq!(recover.epoch, Some(position.epoch));
                 let given = publications.iter().map(|publication| publication.offset);
                 let missed = self.broker.publications(position.epoch);
-                let missed =
-                    missed.filter(|offset| (recover.offset + 1..=position.offset).contains(offset));
+                let since = recover.offset.max(person.forgotten);
+                let missed = missed.filter(|offset| (since + 1..=position.offset).contains(offset));
                 assert!(given.eq(missed), "{joined:?} from {}", recover.offset);
             }
             other => panic!("{other:?}"),
@@ -551,7 +620,8 @@ impl Model {
             for publication in &publications[person.pushed..] {
                 assert_eq!(person.state, Presence::In, "{publication:?}");
                 let mut life = self.broker.publications(person.position.epoch);
-                let next = life.find(|offset| *offset > person.position.offset);
+                let here = person.position.offset.max(person.forgotten);
+                let next = life.find(|offset| *offset > here);
                 assert_eq!(
                     Some(publication.offset),
                     next,
@@ -596,12 +666,13 @@ impl Model {
         let end = self.broker.end();
         for person in &self.people {
             assert_ne!(person.state, Presence::Waiting);
-            // The stream's new life shows with its first publication.
-            let is_behind = person.position.epoch != end.epoch || {
+            let has_all = if person.position.epoch == end.epoch {
                 let last = self.broker.publications(end.epoch).last();
-                last.is_some_and(|last| last > person.position.offset)
+                last.is_none_or(|last| last <= person.position.offset.max(person.forgotten))
+            } else {
+                // The stream's new life shows with its first publication.
+                self.broker.publications(end.epoch).next().is_none()
             };
-            let has_all = !is_behind || end.offset == 0;
             assert!(
                 person.state == Presence::Out || has_all,
                 "{:?} of {end:?}",
