@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use many::{call_all, fill, return_to, take_recovery};
 use measure::{cpu_nanoseconds, pin_to, report};
-use nats::{KEPT, NatsServer, eventually, metric};
+use nats::{KEPT, NatsServer, has_channels, metric};
 use support::client::{Client, frame};
 use support::worker::Worker;
 
@@ -89,10 +89,7 @@ impl Fleet {
             let leave = format!(r#"{{"id":5,"unsubscribe":{{"channel":{channel}}}}}"#);
             call_all(client, &[leave])?;
         }
-        eventually("the worker leaves the channels", || {
-            let channels = metric(self.worker.admin, "flotilla_worker_channels")?;
-            Ok((channels == 0.0).then_some(()))
-        })
+        has_channels(self.worker.admin, 0)
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a channel costs in which somebody is: memory of the worker and of nats-server, and their CPU time when it is
-//! opened and while nothing happens in it. Without history and with it.
+//! opened and while nothing happens in it. Without history and with it, and with the broker in memory, which shows what
+//! the worker's own part is.
 //!
 //! One worker with one shard and one nats-server, each a process of its own, new ones for each kind of channel. A client
 //! is in 1000 of them, so that connections cost next to nothing; what each costs is measured by `idle_memory`.
@@ -26,7 +27,7 @@ use anyhow::{Context, Result, ensure};
 use many::{call_all, fill};
 use measure::cpu_nanoseconds;
 use memory::private_bytes;
-use nats::{NatsServer, eventually, metric};
+use nats::{NatsServer, has_channels, pause};
 use support::client::Client;
 use support::worker::Worker;
 
@@ -49,8 +50,9 @@ fn main() -> Result<()> {
     let given = std::env::args().find_map(|argument| argument.parse().ok());
     let count = given.unwrap_or(if support::is_real() { 10_000 } else { 200 });
     println!("{count} channels, {PER_CLIENT} of them to a client");
-    measure("without history", "", count)?;
-    measure("with history", "kept:", count)
+    measure("without NATS", "", count, &["broker.kind=memory"])?;
+    measure("without history", "", count, &[])?;
+    measure("with history", "kept:", count, &[])
 }
 
 /// The memory and the CPU time of both processes, in bytes and nanoseconds.
@@ -72,10 +74,11 @@ impl Usage {
     }
 }
 
-fn measure(kind: &str, prefix: &str, count: usize) -> Result<()> {
+fn measure(kind: &str, prefix: &str, count: usize, others: &[&str]) -> Result<()> {
     let server = NatsServer::start()?;
     let settings = server.settings(PER_CLIENT);
-    let worker = Worker::start_with(&settings.each_ref().map(String::as_str))?;
+    let settings: Vec<_> = settings.iter().map(String::as_str).collect();
+    let worker = Worker::start_with(&[&settings, others].concat())?;
     let channels: Vec<_> = (0..count)
         .map(|number| format!("{prefix}{number}"))
         .collect();
@@ -95,9 +98,9 @@ fn measure(kind: &str, prefix: &str, count: usize) -> Result<()> {
     }
     let took = started.elapsed();
     let opened = Usage::of(&worker, &server)?;
-    has_channels(&worker, count)?;
+    has_channels(worker.admin, count)?;
     // Soon after a channel was opened its end is asked for once more.
-    std::thread::sleep(PAUSE);
+    pause(PAUSE);
     let rested = Usage::of(&worker, &server)?;
     let each = |now: [f64; 2], before: [f64; 2]| {
         let [worker, server] = now;
@@ -116,19 +119,12 @@ fn measure(kind: &str, prefix: &str, count: usize) -> Result<()> {
 
     drop(clients);
     let started = Instant::now();
-    has_channels(&worker, 0)?;
+    has_channels(worker.admin, 0)?;
     println!(
         "  all were left {:.2?} after their clients",
         started.elapsed()
     );
     Ok(())
-}
-
-fn has_channels(worker: &Worker, count: usize) -> Result<()> {
-    eventually("the worker has so many channels", || {
-        let channels = metric(worker.admin, "flotilla_worker_channels")?;
-        Ok((channels == count as f64).then_some(()))
-    })
 }
 
 /// Something is published in some of the channels, and comes.
@@ -158,7 +154,7 @@ fn quiet(worker: &Worker, server: &NatsServer) -> Result<()> {
     };
     let before = Usage::of(worker, server)?;
     let started = Instant::now();
-    std::thread::sleep(quiet);
+    pause(quiet);
     let passed = started.elapsed().as_nanos() as f64;
     let after = Usage::of(worker, server)?;
     let percent = |index: usize| -> Option<f64> {

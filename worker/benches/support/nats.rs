@@ -159,6 +159,20 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Result<Option<
             return Ok(found);
         }
         ensure!(Instant::now() < deadline, "not after {SOON:?}: {what}");
-        std::thread::sleep(Duration::from_millis(2));
+        pause(Duration::from_millis(2));
     }
+}
+
+/// Waits until somebody is in so many channels of a worker, those in which somebody was a moment ago included.
+pub(crate) fn has_channels(admin: SocketAddr, count: usize) -> Result<()> {
+    eventually("the worker has so many channels", || {
+        let channels = metric(admin, "flotilla_worker_channels")?;
+        Ok((channels == count as f64).then_some(()))
+    })
+}
+
+/// Lets time pass.
+#[allow(clippy::disallowed_methods, reason = "this process has no runtime")]
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
