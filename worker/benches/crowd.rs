@@ -18,6 +18,7 @@ mod nats;
 #[allow(dead_code, reason = "the bench needs a part of it")]
 mod support;
 
+use std::collections::HashSet;
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,9 @@ impl Fleet {
 
     /// All leave their channels, and so does the worker.
     fn leave(&self, clients: &mut [Client], returns: &[String]) -> Result<()> {
+        // Metrics are a moment late: without this, none of these channels may have been counted yet.
+        let channels: HashSet<_> = returns.iter().take(clients.len()).collect();
+        has_channels(self.worker.admin, channels.len())?;
         for (client, command) in clients.iter_mut().zip(returns) {
             let command: serde_json::Value = serde_json::from_str(command)?;
             let channel = &command["subscribe"]["channel"];

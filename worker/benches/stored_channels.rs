@@ -99,7 +99,8 @@ impl Recoveries {
     /// One after the other, each in a channel in which nobody is yet.
     fn of(server: &NatsServer, worker: &Worker, channels: &[String]) -> Result<Self> {
         // Those that were here before have left.
-        has_channels(worker.admin, 0)?;
+        let admin = worker.admin;
+        has_channels(admin, 0)?;
         let mut client = Client::connect(worker.address)?;
         let cpu = |pid| cpu_nanoseconds(pid).map(|used| used as f64);
         let [worker, server] = [worker.pid(), server.pid()];
@@ -118,6 +119,8 @@ impl Recoveries {
             costs.worker.push(cpu(worker)? - before.0);
             costs.server.push(cpu(server)? - before.1);
         }
+        // Metrics are a moment late; whoever waits for these channels to be left must not look before they are counted.
+        has_channels(admin, channels.len())?;
         Ok(costs)
     }
 
