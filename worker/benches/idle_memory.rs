@@ -3,9 +3,12 @@
 //!
 //! `cargo bench -p flotilla-worker --bench idle_memory`
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use memory::private_bytes;
 use support::client::Client;
 use support::worker::Worker;
 
@@ -51,14 +54,4 @@ fn main() -> Result<()> {
 
 fn publish(channel: &str, text: &str) -> String {
     format!(r#"{{"id":3,"publish":{{"channel":"{channel}","data":"{text}"}}}}"#)
-}
-
-fn private_bytes(pid: u32) -> Result<u64> {
-    let smaps = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))?;
-    let kibibytes = |name: &str| -> Result<u64> {
-        let mut lines = smaps.lines().filter_map(|line| line.strip_prefix(name));
-        let value = lines.next().with_context(|| format!("no {name}"))?;
-        Ok(value.trim_end_matches("kB").trim().parse()?)
-    };
-    Ok((kibibytes("Private_Clean:")? + kibibytes("Private_Dirty:")?) * 1024)
 }

@@ -1,4 +1,4 @@
-//! A worker process with the in-memory broker and one shard.
+//! A worker process with one shard, and with the in-memory broker unless it is told otherwise.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
@@ -30,6 +30,9 @@ const SETTINGS: [&str; 12] = [
 pub(crate) struct Worker {
     child: Child,
     pub(crate) address: SocketAddr,
+    /// Where it tells its metrics.
+    #[allow(dead_code, reason = "not every bench reads metrics")]
+    pub(crate) admin: SocketAddr,
 }
 
 impl Worker {
@@ -52,10 +55,14 @@ impl Worker {
             .context("starting the worker")?;
         let stderr = child.stderr.take().context("the worker's stderr")?;
         let mut lines = BufReader::new(stderr).lines();
-        let address = wait_until_serving(&mut lines)?;
+        let (address, admin) = wait_until_serving(&mut lines)?;
         // Nobody may block on a full pipe; what comes is of no interest.
         std::thread::spawn(move || lines.for_each(drop));
-        Ok(Self { child, address })
+        Ok(Self {
+            child,
+            address,
+            admin,
+        })
     }
 
     /// Its process id.
@@ -72,18 +79,22 @@ impl Drop for Worker {
     }
 }
 
-/// Reads the log until the worker serves; returns where.
-fn wait_until_serving(lines: &mut impl Iterator<Item = io::Result<String>>) -> Result<SocketAddr> {
-    let mut address = None;
+/// Reads the log until the worker serves; returns where, and where its metrics are.
+fn wait_until_serving(
+    lines: &mut impl Iterator<Item = io::Result<String>>,
+) -> Result<(SocketAddr, SocketAddr)> {
+    let mut addresses = None;
     let mut said = Vec::new();
     for line in lines {
         let line = line?;
         let record: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        if let Some(listening) = record["websocket"].as_str() {
-            address = Some(listening.parse()?);
+        if let (Some(websocket), Some(admin)) =
+            (record["websocket"].as_str(), record["admin"].as_str())
+        {
+            addresses = Some((websocket.parse()?, admin.parse()?));
         }
         if record["phase"] == "serving" {
-            return address.context("a worker that serves, but does not say where");
+            return addresses.context("a worker that serves, but does not say where");
         }
         said.push(line);
     }
