@@ -52,6 +52,8 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
     let metrics = BrokerMetrics::register(&registry).unwrap();
     let brokers = Brokers::Memory(MemoryBus::default());
     let broker = brokers.connect("test", &metrics).await.unwrap();
+    // Nobody reads them, but a broker whose events nobody could read is closed.
+    std::mem::forget(broker.events);
     let admission = Admission {
         passport_keys: config.passport_keys.clone(),
         passport_required: config.passport_required,
@@ -89,7 +91,7 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
 }
 
 /// A connection of the shard, and its client's socket.
-async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
+pub(crate) async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -120,6 +122,27 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
         )
     };
     (shard.attach(make).1, client)
+}
+
+/// Connects the client, if it is not, and puts it into a channel.
+pub(crate) async fn enter(connection: &Rc<Connection>, name: &str) {
+    if !connection.session().borrow().is_connected() {
+        let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+        assert_eq!(connection.message(Some(Ok(connect))).await, None);
+    }
+    let subscribe = ServerSubscribe {
+        channel: Channel::parse(name, 255).unwrap(),
+        grant: ChannelGrant::default(),
+        expire_at: None,
+        recover_since: None,
+    };
+    connection.notify(Event::Command(ServerCommand::Subscribe(Box::new(
+        subscribe,
+    ))));
+    // The broker is asked aside.
+    while connection.session().borrow().channels().count() == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn read(connection: &Rc<Connection>) -> Ending {
