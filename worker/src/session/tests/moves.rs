@@ -388,5 +388,8 @@ fn a_connect_command_that_comes_again_is_answered_again() {
     assert_eq!(told[0], "unsubscribe kept:a");
     assert!(told[1].starts_with(r#"{"id":1,"connect":{"#), "{told:?}");
     other.session.begin_message(2, false);
-    assert_eq!(other.connect(&token(json!({"sub": "42"}))), ["close 3501 bad request"]);
+    assert_eq!(
+        other.connect(&token(json!({"sub": "42"}))),
+        ["close 3501 bad request"]
+    );
 }
