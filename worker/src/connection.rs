@@ -6,6 +6,7 @@
 
 mod asks;
 mod held;
+mod moved;
 mod only;
 mod pace;
 mod wait;
@@ -207,7 +208,10 @@ impl Connection {
                 }
                 Action::Unsubscribe(channel) => self.shard.leave(&channel, self),
                 Action::Publish(publish) => wait = Some(Wait::Broker(publish)),
-                Action::Announce(channel, push) => self.shard.announce(&channel, &push),
+                Action::Announce(channel, push, attachment) => {
+                    self.shard.announce(&channel, &push, attachment);
+                }
+                Action::Arrived(origin) => self.arrived(*origin),
                 Action::LookUp(wanted) => self.look_up(wanted),
                 Action::Ask(ask) if ask.about.is_in_order() => wait = Some(Wait::BackEnd(ask)),
                 Action::Ask(ask) => self.ask(ask),

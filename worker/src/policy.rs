@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_shared::auth::Verifier;
 
-use crate::config::Config;
+use crate::config::{Config, Unacknowledged};
 use crate::hooks::{Hook, HookOptions};
 use crate::namespace::Namespaces;
 use crate::rates::RateLimits;
@@ -112,6 +112,8 @@ pub(crate) struct ClientOptions {
     pub(crate) personal_channel: Option<PersonalChannel>,
     /// The connect result names this worker also on WebSocket.
     pub(crate) expose_node: bool,
+    /// What becomes of publications that a lost worker may have published.
+    pub(crate) unacknowledged: Unacknowledged,
 }
 
 /// A channel for each user, to which the server subscribes all connections of the user.

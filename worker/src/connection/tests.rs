@@ -52,6 +52,8 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
     let metrics = BrokerMetrics::register(&registry).unwrap();
     let brokers = Brokers::Memory(MemoryBus::default());
     let broker = brokers.connect("test", &metrics).await.unwrap();
+    // Nobody reads them, but a broker whose events nobody could read is closed.
+    std::mem::forget(broker.events);
     let admission = Admission {
         passport_keys: config.passport_keys.clone(),
         passport_required: config.passport_required,
@@ -89,7 +91,7 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
 }
 
 /// A connection of the shard, and its client's socket.
-async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
+pub(crate) async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -120,6 +122,27 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
         )
     };
     (shard.attach(make).1, client)
+}
+
+/// Connects the client, if it is not, and puts it into a channel.
+pub(crate) async fn enter(connection: &Rc<Connection>, name: &str) {
+    if !connection.session().borrow().is_connected() {
+        let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+        assert_eq!(connection.message(Some(Ok(connect))).await, None);
+    }
+    let subscribe = ServerSubscribe {
+        channel: Channel::parse(name, 255).unwrap(),
+        grant: ChannelGrant::default(),
+        expire_at: None,
+        recover_since: None,
+    };
+    connection.notify(Event::Command(ServerCommand::Subscribe(Box::new(
+        subscribe,
+    ))));
+    // The broker is asked aside.
+    while connection.session().borrow().channels().count() == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn read(connection: &Rc<Connection>) -> Ending {
@@ -184,6 +207,20 @@ async fn ends_outside() {
     assert_eq!(subscribe("before"), 1);
     connection.end(Ending::ByClient(None));
     assert_eq!(subscribe("behind"), 1);
+}
+
+#[tokio::test]
+async fn a_session_is_let_go_of_only_where_it_was_attached_before() {
+    let shard = shard().await;
+    let (on_a_link, _client) = connect(&shard).await;
+    on_a_link.session().borrow_mut().attached(2);
+    on_a_link.moved(2);
+    assert_eq!(on_a_link.ending(), None);
+    on_a_link.moved(3);
+    assert_eq!(on_a_link.ending(), Some(&Ending::Moved));
+    let (by_itself, _client) = connect(&shard).await;
+    by_itself.moved(3);
+    assert_eq!(by_itself.ending(), None);
 }
 
 #[tokio::test]

@@ -69,6 +69,10 @@ pub struct RawClient {
     pub subscribe_to_user_personal_channel: RawPersonalChannel,
     /// The connect result names the worker, for demonstrations and debugging.
     pub expose_node: bool,
+    /// What becomes of a publication in a channel without history when the worker that had it was lost before it said
+    /// whether it was published, and the client's connection went on at another one: `repeat` publishes it, maybe for the
+    /// second time; `drop` does not, so that it may be lost. In channels with history it is published exactly once.
+    pub unacknowledged_publications: Unacknowledged,
 }
 
 impl Default for RawClient {
@@ -96,8 +100,21 @@ impl Default for RawClient {
             recovery_max_publication_limit: 300,
             subscribe_to_user_personal_channel: RawPersonalChannel::default(),
             expose_node: false,
+            unacknowledged_publications: Unacknowledged::default(),
         }
     }
+}
+
+/// What becomes of a client's publication in a channel without history, if the worker that had it was lost before it said
+/// whether it was published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unacknowledged {
+    /// It is published, maybe for the second time.
+    #[default]
+    Repeat,
+    /// It counts as published, and maybe never was.
+    Drop,
 }
 
 /// Options named `client.subscribe_to_user_personal_channel.*`.
