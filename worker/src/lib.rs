@@ -45,7 +45,6 @@ mod shard;
 mod stored;
 mod thread;
 mod user_capacity;
-mod wheel;
 mod wire;
 
 pub use config::{Config, RawConfig};

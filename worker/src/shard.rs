@@ -17,6 +17,7 @@ use flotilla_shared::auth::PassportKeys;
 use flotilla_shared::broker::Broker;
 use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::lifecycle::Lifecycle;
+use flotilla_shared::wheel::{GRANULARITY, Wheel};
 use slab::Slab;
 use tokio::sync::watch;
 
@@ -32,7 +33,6 @@ use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
 use crate::roll::Lives;
 use crate::session::Now;
-use crate::wheel::{GRANULARITY, Wheel};
 use announcer::{Announcements, Announcer, publish_all};
 use users::Users;
 
