@@ -45,7 +45,8 @@ impl Edge {
         start: Instant,
     ) {
         // What workers take over links is what goes both ways.
-        if let (Some(door), Some(upgrade), Transport::WebSocket) = (&self.door, upgrade, transport) {
+        if let (Some(door), Some(upgrade), Transport::WebSocket) = (&self.door, upgrade, transport)
+        {
             return self.hand_over(door, visitor, request, upgrade, start).await;
         }
         // A connection has a place of its own.

@@ -53,7 +53,12 @@ async fn open(
     thread: &Rc<Thread>,
     arrival: Arrival,
 ) -> Option<(Rc<Client>, Vec<u8>, Limits, Held)> {
-    let client = Client::new(thread.next_session(), arrival.client, arrival.facts, arrival.upgrade);
+    let client = Client::new(
+        thread.next_session(),
+        arrival.client,
+        arrival.facts,
+        arrival.upgrade,
+    );
     let metrics = &thread.edge.metrics;
     match attach(thread, &client, arrival.candidates).await {
         Ok(peer) => {

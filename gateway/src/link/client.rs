@@ -216,10 +216,7 @@ impl Client {
             return Err(Nonsense("frames for a session that is not open"));
         }
         if let Some(placed) = sent.placed
-            && !self
-                .places
-                .borrow_mut()
-                .placed(placed.topic, placed.offset)
+            && !self.places.borrow_mut().placed(placed.topic, placed.offset)
         {
             return Err(Nonsense("a position in a topic that the session is not in"));
         }

@@ -1,5 +1,6 @@
 //! How a link begins: an HTTP upgrade on the worker's client listener, then who we are and who it is.
 
+use bytes::BytesMut;
 use flotilla_shared::auth::Passport;
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
 use flotilla_shared::clock::unix_seconds;
@@ -7,7 +8,6 @@ use flotilla_shared::link::{
     ForGateway, ForWorker, Hello, Messages, PATH, PROTOCOL, ToGateway, ToWorker, VERSIONS, Welcome,
     append,
 };
-use bytes::BytesMut;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -70,7 +70,9 @@ async fn introduce(
     append(&ToWorker::from(ForWorker::Hello(hello)), &mut said);
     socket.write_all(&said).await.map_err(broken)?;
     let mut messages = Messages::default();
-    messages.buffer().extend_from_slice(&buffer.split_off(head.length));
+    messages
+        .buffer()
+        .extend_from_slice(&buffer.split_off(head.length));
     let welcome = welcome(&mut socket, &mut messages).await?;
     if !VERSIONS.contains(&welcome.version) {
         tracing::warn!(

@@ -163,7 +163,11 @@ where
             }
             is_shut = true;
         }
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
+        if is_over {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     });
     // Past the limit there is nobody left to be told.
     let _ = tokio::time::timeout(limit, exchange).await;
@@ -175,7 +179,10 @@ mod tests {
 
     #[test]
     fn every_ending_is_told_to_all_who_have_to_know() {
-        let check = |ending: Ending, to_client: Option<u16>, to_worker: u32, outcome: (Initiator, Reason)| {
+        let check = |ending: Ending,
+                     to_client: Option<u16>,
+                     to_worker: u32,
+                     outcome: (Initiator, Reason)| {
             let goodbye = ending.goodbye();
             let code = goodbye.map(|frame| u16::from_be_bytes([frame[2], frame[3]]));
             assert_eq!(code, to_client, "{ending:?}");
@@ -185,18 +192,73 @@ mod tests {
         };
         use Initiator::{Client, Gateway, Worker};
         let text = String::from;
-        check(Ending::ByWorker(3501, text("x")), Some(3501), 3501, (Worker, Reason::Application));
-        check(Ending::ByWorker(0, text("")), None, 0, (Worker, Reason::Abnormal));
-        check(Ending::WorkerLost, Some(1012), 0, (Worker, Reason::WorkerLost));
-        check(Ending::GoingAway, Some(1001), 1001, (Gateway, Reason::Drain));
-        check(Ending::Slow, Some(3008), 3008, (Gateway, Reason::SlowConsumer));
-        check(Ending::Stalled, Some(3009), 3009, (Gateway, Reason::SlowConsumer));
-        check(Ending::Silent(3012, text("x")), Some(3012), 3012, (Gateway, Reason::Application));
+        check(
+            Ending::ByWorker(3501, text("x")),
+            Some(3501),
+            3501,
+            (Worker, Reason::Application),
+        );
+        check(
+            Ending::ByWorker(0, text("")),
+            None,
+            0,
+            (Worker, Reason::Abnormal),
+        );
+        check(
+            Ending::WorkerLost,
+            Some(1012),
+            0,
+            (Worker, Reason::WorkerLost),
+        );
+        check(
+            Ending::GoingAway,
+            Some(1001),
+            1001,
+            (Gateway, Reason::Drain),
+        );
+        check(
+            Ending::Slow,
+            Some(3008),
+            3008,
+            (Gateway, Reason::SlowConsumer),
+        );
+        check(
+            Ending::Stalled,
+            Some(3009),
+            3009,
+            (Gateway, Reason::SlowConsumer),
+        );
+        check(
+            Ending::Silent(3012, text("x")),
+            Some(3012),
+            3012,
+            (Gateway, Reason::Application),
+        );
         check(Ending::TooBig, Some(1009), 1009, (Gateway, Reason::TooBig));
-        check(Ending::Violation, Some(1002), 1002, (Gateway, Reason::ProtocolError));
-        check(Ending::NotText, Some(1007), 1007, (Gateway, Reason::ProtocolError));
-        check(Ending::Binary, Some(1003), 1003, (Gateway, Reason::ProtocolError));
-        check(Ending::ByClient(Some(1000)), None, 1000, (Client, Reason::Normal));
+        check(
+            Ending::Violation,
+            Some(1002),
+            1002,
+            (Gateway, Reason::ProtocolError),
+        );
+        check(
+            Ending::NotText,
+            Some(1007),
+            1007,
+            (Gateway, Reason::ProtocolError),
+        );
+        check(
+            Ending::Binary,
+            Some(1003),
+            1003,
+            (Gateway, Reason::ProtocolError),
+        );
+        check(
+            Ending::ByClient(Some(1000)),
+            None,
+            1000,
+            (Client, Reason::Normal),
+        );
         check(Ending::ByClient(None), None, 1005, (Client, Reason::Normal));
         check(Ending::Gone, None, 0, (Client, Reason::Abnormal));
     }

@@ -3,8 +3,8 @@
 //! Owns: that, in as little memory as it takes, for as long as the client is here. The passport in it is signed anew when it
 //! has become too old.
 
-use flotilla_shared::auth::passport::{PASSPORT_HEADER, PASSPORT_TTL_SECONDS};
 use flotilla_shared::auth::PassportKeys;
+use flotilla_shared::auth::passport::{PASSPORT_HEADER, PASSPORT_TTL_SECONDS};
 use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::link::Open;
 use prost::Message as _;

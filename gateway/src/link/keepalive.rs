@@ -80,7 +80,11 @@ impl Liveness {
 
     /// The client has sent a Pong of the WebSocket.
     pub(super) fn ponged(&mut self) {
-        if self.pulse.as_ref().is_some_and(|pulse| pulse.pong.is_empty()) {
+        if self
+            .pulse
+            .as_ref()
+            .is_some_and(|pulse| pulse.pong.is_empty())
+        {
             self.answer_by = None;
         }
     }
@@ -137,7 +141,10 @@ mod tests {
         alive.begin(pulse.clone(), start);
         assert_eq!(alive.next(), Some(after(start, 25)));
         assert_eq!(alive.due(after(start, 24)), Due::Nothing);
-        assert_eq!(alive.due(after(start, 25)), Due::Ping(pulse.clone().unwrap()));
+        assert_eq!(
+            alive.due(after(start, 25)),
+            Due::Ping(pulse.clone().unwrap())
+        );
         assert_eq!(alive.due(after(start, 25)), Due::Nothing);
         assert_eq!(alive.next(), Some(after(start, 33)));
         // Another worker asks the same.
@@ -146,7 +153,10 @@ mod tests {
         alive.ponged();
         assert!(alive.is_answered_by(b"{}"));
         assert_eq!(alive.next(), Some(after(start, 50)));
-        assert_eq!(alive.due(after(start, 50)), Due::Ping(pulse.clone().unwrap()));
+        assert_eq!(
+            alive.due(after(start, 50)),
+            Due::Ping(pulse.clone().unwrap())
+        );
         assert_eq!(alive.due(after(start, 58)), Due::Silent(pulse.unwrap()));
     }
 

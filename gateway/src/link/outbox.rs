@@ -84,7 +84,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
         }
         if is_answer {
             let with_answer = self.max_bytes.get().saturating_add(frames.len());
-            self.limit_bytes.set(self.limit_bytes.get().max(with_answer));
+            self.limit_bytes
+                .set(self.limit_bytes.get().max(with_answer));
         }
         if !self.has_room(frames.len()) {
             // What was gathered may only wait because nobody has tried yet.
@@ -148,7 +149,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
                 stream.as_mut().poll_write_vectored(cx, slices)
             };
             match poll {
-                Poll::Ready(Ok(0)) => return Poll::Ready(self.broken(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(self.broken(io::ErrorKind::WriteZero.into()));
+                }
                 Poll::Ready(Ok(written)) => {
                     if self.stalled_since.get().is_some() {
                         self.stalled_since.set(Some(Instant::now()));

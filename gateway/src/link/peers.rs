@@ -144,7 +144,11 @@ async fn open(
             return;
         }
     };
-    tracing::info!(worker = worker.label(), shard = welcome.shard, "a link is open");
+    tracing::info!(
+        worker = worker.label(),
+        shard = welcome.shard,
+        "a link is open"
+    );
     thread.peers.opened(address, welcome.shards);
     let begun = Instant::now();
     let peer = Peer::new(thread.next_link(), worker, Limits::of(&welcome));

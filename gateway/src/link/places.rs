@@ -154,7 +154,10 @@ mod tests {
             let (mut places, mut topics) = (Places::default(), topics());
             topics.cast(NEWS, Some(10));
             events(&mut places, &mut topics);
-            let expected: Vec<_> = expected.map(|at| ("news".to_owned(), at)).into_iter().collect();
+            let expected: Vec<_> = expected
+                .map(|at| ("news".to_owned(), at))
+                .into_iter()
+                .collect();
             assert_eq!(kept(&mut places, &mut topics), expected);
         };
         check(&|_, _| {}, None);
@@ -162,7 +165,10 @@ mod tests {
             assert!(places.join(topics, NEWS, offset, casts.then_some(())));
         };
         // What was cast before it came does not count.
-        check(&|places, topics| join(places, topics, Some(8), true), Some(8));
+        check(
+            &|places, topics| join(places, topics, Some(8), true),
+            Some(8),
+        );
         check(
             &|places, topics| {
                 join(places, topics, Some(8), true);
@@ -202,7 +208,10 @@ mod tests {
             None,
         );
         // A topic without positions has none.
-        check(&|places, topics| assert!(places.join(topics, PLAIN, None, Some(()))), None);
+        check(
+            &|places, topics| assert!(places.join(topics, PLAIN, None, Some(()))),
+            None,
+        );
     }
 
     #[test]

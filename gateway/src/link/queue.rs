@@ -50,7 +50,9 @@ impl Queue {
     pub(super) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>]) -> usize {
         let chunks = std::iter::once(&self.front).chain(&self.rest);
         let filled = slices.iter_mut().zip(chunks);
-        filled.map(|(slice, chunk)| *slice = IoSlice::new(chunk)).count()
+        filled
+            .map(|(slice, chunk)| *slice = IoSlice::new(chunk))
+            .count()
     }
 
     /// The first `count` bytes have gone.

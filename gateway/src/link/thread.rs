@@ -134,7 +134,10 @@ impl Thread {
 
     /// A client is gone.
     pub(super) fn leave(&self, client: &Client) {
-        let _ = self.clients.borrow_mut().try_remove(client.key.get() as usize);
+        let _ = self
+            .clients
+            .borrow_mut()
+            .try_remove(client.key.get() as usize);
     }
 
     /// Something has been gathered for this client.

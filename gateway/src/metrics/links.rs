@@ -8,9 +8,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use super::Gauged;
 
 /// From a session that is opened elsewhere at once to one that nobody took for long.
-const MOVE_BUCKETS: &[f64] = &[
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-];
+const MOVE_BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0];
 
 /// Why a session was opened at another worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ async fn read(far: &mut DuplexStream, length: usize) -> Vec<u8> {
 
 #[tokio::test]
 async fn what_was_gathered_is_written_in_order_and_leaves_nothing() {
-    let (outbox, mut far) = outbox(64, 64);
+    let (outbox, mut far) = outbox(64, 640);
     assert!(outbox.gather(Bytes::from_static(b"one"), false));
     assert!(!outbox.gather(Bytes::from_static(b"two"), false));
     outbox.write();

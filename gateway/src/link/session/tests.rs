@@ -108,7 +108,10 @@ fn whoever_has_it_hears_of_its_end() {
     let mut session = attached(1);
     assert_eq!(session.close(), Some(1));
     assert!(session.is_closed() && !session.may_read());
-    assert_eq!((session.close(), session.open(2), said(&mut session)), (None, None, None));
+    assert_eq!(
+        (session.close(), session.open(2), said(&mut session)),
+        (None, None, None)
+    );
     let mut session = attached(1);
     session.release(1);
     assert_eq!(session.close(), Some(1));
@@ -173,14 +176,20 @@ impl Model {
     }
 
     fn owed(&self) -> Vec<u64> {
-        (1..=self.said).filter(|number| !self.acknowledged.contains(number)).collect()
+        (1..=self.said)
+            .filter(|number| !self.acknowledged.contains(number))
+            .collect()
     }
 
     fn give(&mut self, link: LinkNumber, messages: &[Message]) {
         let given = self.given.entry(link).or_default();
         given.0.extend(numbers(messages));
         // In the client's order, and each once in an attachment.
-        assert!(given.0.is_sorted_by(|one, other| one < other), "{:?}", given.0);
+        assert!(
+            given.0.is_sorted_by(|one, other| one < other),
+            "{:?}",
+            given.0
+        );
     }
 
     fn happen(&mut self, event: Event) {
@@ -220,7 +229,10 @@ impl Model {
             }
             Event::Acknowledge(link, at) => {
                 let takes = self.session.takes_from(link);
-                let given = self.given.get(&link).filter(|given| takes && !given.0.is_empty());
+                let given = self
+                    .given
+                    .get(&link)
+                    .filter(|given| takes && !given.0.is_empty());
                 if let Some(given) = given {
                     let number = given.0[at.index(given.0.len())];
                     assert!(self.session.acknowledged(link, number));
@@ -232,7 +244,9 @@ impl Model {
     }
 
     fn check(&self) {
-        let living: Vec<u64> = (1..4).filter(|link| self.session.takes_from(*link)).collect();
+        let living: Vec<u64> = (1..4)
+            .filter(|link| self.session.takes_from(*link))
+            .collect();
         assert!(living.len() <= 1, "frames are taken from one link at most");
         if self.session.is_closed() {
             assert!(!self.session.is_owed());
