@@ -121,7 +121,7 @@ impl Client {
 
     /// The worker has taken the session. Whether something has to be written, which is the answer to the handshake: it is
     /// queued here, before anything that the worker says.
-    pub(super) fn opened(&self, peer: &Peer, opened: Opened) -> bool {
+    pub(super) fn opened(&self, peer: &Peer, opened: &Opened) -> bool {
         let Some(messages) = self.session.borrow_mut().opened(peer.number) else {
             return false;
         };

@@ -229,7 +229,7 @@ impl Peer {
             ForGateway::Join(join) => client.joined(self, join)?,
             ForGateway::Leave(leave) => client.left(self, leave.topic),
             ForGateway::Opened(opened) => {
-                if client.opened(self, opened) {
+                if client.opened(self, &opened) {
                     thread.dirty(client.clone());
                 }
             }

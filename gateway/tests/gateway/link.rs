@@ -180,6 +180,7 @@ async fn a_slow_client_is_closed_alone() {
     let mut rest = Vec::new();
     soon("the end", slow.read_to_end(&mut rest)).await.unwrap();
     assert!(rest.ends_with(b"\x88\x06\x0b\xc0slow"));
+    drop(slow);
     edge.metric_becomes(series, |sum| sum == 1.0).await;
 }
 

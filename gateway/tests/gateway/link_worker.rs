@@ -237,6 +237,7 @@ pub(crate) fn frame(text: &str) -> Bytes {
 async fn accept(listener: TcpListener, inner: Arc<Mutex<Inner>>) {
     let mut links = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).expect("an option");
         links.spawn(serve(stream, inner.clone()));
     }
 }
