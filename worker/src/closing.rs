@@ -72,6 +72,8 @@ pub(crate) enum Ending {
     ByClient(Option<u16>),
     /// The socket ended without a Close.
     Gone,
+    /// The session is on another worker. Nobody is told that its client has left.
+    Moved,
 }
 
 impl Ending {
@@ -103,7 +105,7 @@ impl Ending {
             Self::TooBig => Some((1009, "message too big")),
             Self::Violation => Some((1002, "protocol error")),
             Self::NotText => Some((1007, "invalid text")),
-            Self::ByClient(_) | Self::Gone => None,
+            Self::ByClient(_) | Self::Gone | Self::Moved => None,
         }
     }
 }
@@ -117,9 +119,12 @@ pub(crate) async fn close(
     ending: &Ending,
     goodbye: impl FnOnce(u16, &str) -> Bytes,
 ) {
-    if *ending == Ending::Gone {
-        return;
+    if let Some(seat) = outbox.seat() {
+        return seat.end(ending);
     }
+    let Some(socket) = outbox.socket().filter(|_| *ending != Ending::Gone) else {
+        return;
+    };
     if let Some((code, reason)) = ending.close() {
         outbox.close_with(
             goodbye(code, reason),
@@ -128,14 +133,14 @@ pub(crate) async fn close(
     }
     let exchange = async {
         while outbox.fate() != Fate::Broken && !matches!(outbox.flush(), Ok(true)) {
-            if outbox.socket().writable().await.is_err() {
+            if socket.writable().await.is_err() {
                 return;
             }
         }
-        let _ = SockRef::from(outbox.socket()).shutdown(Shutdown::Write);
+        let _ = SockRef::from(socket).shutdown(Shutdown::Write);
         let mut discarded = [0_u8; 512];
-        while outbox.socket().readable().await.is_ok() {
-            match outbox.socket().try_read(&mut discarded) {
+        while socket.readable().await.is_ok() {
+            match socket.try_read(&mut discarded) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

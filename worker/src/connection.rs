@@ -6,6 +6,7 @@
 
 mod asks;
 mod held;
+mod linked;
 mod only;
 mod pace;
 mod wait;
@@ -27,6 +28,7 @@ use crate::closing::{Ending, close};
 use crate::hooks::Caller;
 use crate::hub::Member;
 use crate::intake::{Input, Intake, Source};
+use crate::link::Seat;
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
 use crate::session::{Action, Actions, Ask, Event, Pings, Publish, Session};
@@ -133,6 +135,9 @@ impl Connection {
             // Nobody is in between: it was empty.
             let _ = self.ending.set(ending);
             self.asks.break_off();
+            if let Some(seat) = self.outbox.seat() {
+                seat.ending();
+            }
             self.outbox.wake();
             self.tell_waiting();
         }
@@ -163,6 +168,9 @@ impl Connection {
             self.end(Ending::Stalled);
             return;
         }
+        if self.is_overdue() {
+            return;
+        }
         self.notify(Event::Timer);
     }
 
@@ -173,7 +181,9 @@ impl Connection {
             .outbox
             .stalled_since()
             .map(|since| since + self.shard.limits().write_timeout);
-        let Some(deadline) = session.into_iter().chain(stall).min() else {
+        let seat = self.outbox.seat().and_then(Seat::deadline);
+        let seat = seat.map(|(deadline, _)| deadline);
+        let Some(deadline) = session.into_iter().chain(stall).chain(seat).min() else {
             return;
         };
         let armed = self.armed_tick.get();
@@ -187,9 +197,13 @@ impl Connection {
     fn step(self: &Rc<Self>, event: Event, frames: &mut BytesMut) -> Option<Wait> {
         if let Event::Subscribed { channel, result } = &event
             && let Ok(joined) = result
-            && let Some(recovery) = &joined.recovery
         {
-            self.shard.metrics().recovered(channel, recovery);
+            if let Some(recovery) = &joined.recovery {
+                self.shard.metrics().recovered(channel, recovery);
+            }
+            if let Some(seat) = self.outbox.seat() {
+                seat.entered(channel);
+            }
         }
         let mut actions = Actions::new();
         self.session
@@ -251,6 +265,7 @@ impl Connection {
     }
 
     fn encode(&self, reply: &Reply, frames: &mut BytesMut) {
+        self.note_answer(reply.id);
         let mut scratch = BytesMut::new();
         match self.wire.append(reply, frames, &mut scratch) {
             Ok(()) => self.shard.metrics().replied(reply),
@@ -274,6 +289,7 @@ impl Connection {
                 }
             }
         }
+        self.follow_up();
         if self.is_waiting.get() {
             self.outbox.wake();
         }
@@ -311,7 +327,7 @@ impl Connection {
                 return ending.clone();
             }
             match self.outbox.fate() {
-                Fate::Open => {}
+                Fate::Open | Fate::Orphaned => {}
                 Fate::Overflowed => return Ending::Slow,
                 Fate::Closing | Fate::Broken => return Ending::Gone,
             }
@@ -326,7 +342,7 @@ impl Connection {
                         Box::pin(self.pause(until)).await;
                     }
                 }
-                writable = self.outbox.socket().writable(), if pending => {
+                writable = self.outbox.writable(), if pending => {
                     if writable.is_err() || self.outbox.flush().is_err() {
                         return Ending::Gone;
                     }
@@ -341,6 +357,10 @@ impl Connection {
             Input::Message(message) => self.message(message).await,
             Input::Commands(commands) => {
                 self.frame(&commands).await;
+                None
+            }
+            Input::Numbered(number, message) => {
+                self.numbered(number, &message).await;
                 None
             }
             Input::End(ending) => Some(ending),
@@ -378,6 +398,7 @@ impl Connection {
         if is_empty {
             self.step(Event::Malformed, &mut frames);
         }
+        self.note_handled();
         self.send(&mut frames);
         self.arm();
     }
@@ -422,6 +443,7 @@ impl Connection {
         let id = command.id;
         match command.into_request() {
             Some(request) => {
+                self.note_command(id);
                 self.shard.metrics().received(request.label());
                 if let Request::Connect(connect) = &request {
                     self.emulate(&connect.headers);
@@ -469,6 +491,10 @@ impl Member for Connection {
             return fits;
         }
         self.outbox.push(frames) != Pushed::Refused
+    }
+
+    fn seat(&self) -> Option<&Seat> {
+        self.outbox.seat()
     }
 
     fn inexpressible(&self) {

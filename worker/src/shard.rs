@@ -22,11 +22,13 @@ use tokio::sync::watch;
 
 use crate::api::ApiService;
 use crate::capacity::Capacity;
+use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::emulation::Sessions;
 use crate::fleet::Fleet;
 use crate::hooks::{Gates, Hooks};
 use crate::hub::Hub;
+use crate::link::Seat;
 use crate::look_up::Presences;
 use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
@@ -189,6 +191,10 @@ impl Shard {
 
     /// Forgets a connection: nothing of it stays in the hub or in the list.
     pub(crate) fn detach(&self, id: u32, connection: &Connection) {
+        if let Some(seat) = connection.outbox().seat() {
+            // Said before, unless the connection ends by a panic.
+            seat.end(&Ending::Gone);
+        }
         connection.outbox().shut();
         self.leave_all(connection);
         self.users
@@ -232,6 +238,16 @@ impl Shard {
             .take(count)
             .cloned()
             .collect()
+    }
+
+    /// Connections for whose end nothing has been done yet: nobody has asked them, or their gateway, for it.
+    pub(crate) fn connections_to_end(&self) -> Vec<Rc<Connection>> {
+        let mut open = self.all_connections();
+        open.retain(|connection| {
+            let seat = connection.outbox().seat();
+            !seat.is_some_and(Seat::is_released)
+        });
+        open
     }
 
     /// Arms the wheel for a connection, unless it is armed for an earlier tick (`armed`, 0: not armed) already.

@@ -53,6 +53,7 @@ impl Rejected {
 pub(crate) struct Connections {
     pub(crate) open: IntGauge,
     pub(crate) limit: IntGauge,
+    pub(crate) links: IntGauge,
     pub(crate) send_queue_bytes: IntGauge,
     pub(crate) opened: IntCounter,
     pub(crate) panics: IntCounter,
@@ -68,6 +69,10 @@ impl Connections {
             limit: register.gauge(
                 "flotilla_worker_connections_limit",
                 "Most client connections that the worker takes.",
+            )?,
+            links: register.gauge(
+                "flotilla_worker_links",
+                "Open links of gateways, which carry many connections each.",
             )?,
             send_queue_bytes: register.gauge(
                 "flotilla_worker_send_queue_bytes",
@@ -124,7 +129,7 @@ impl Connections {
     pub(crate) fn closed(&self, ending: &Ending) {
         let (code, initiator) = match ending {
             Ending::ByClient(code) => (*code, "client"),
-            Ending::Gone => (None, "client"),
+            Ending::Gone | Ending::Moved => (None, "client"),
             other => (other.close().map(|(code, _)| code), "worker"),
         };
         let label = match code {

@@ -12,6 +12,7 @@ use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::{ClientInfo, Push};
 
 use super::Shard;
+use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::hub::{EndQuery, Fanout, Fetch, GapQuery, History, Join, Joined, Settled, Subscribing};
 use crate::metrics::Dropped;
@@ -153,18 +154,25 @@ impl Shard {
         self.hub.borrow_mut().leave(channel, member, Instant::now());
     }
 
-    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to.
+    /// `member`'s client has been told that it is in `channel`: on a link it gets what the others there get.
+    pub(crate) fn seat(&self, channel: &Channel, member: &Connection) {
+        self.hub.borrow_mut().seat(channel, member);
+    }
+
+    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to; but not of one
+    /// whose session is on another worker.
     pub(crate) fn leave_all(&self, connection: &Connection) {
         if connection.has_left() {
             return;
         }
         connection.session().borrow_mut().make_room();
+        let is_moved = connection.ending() == Some(&Ending::Moved);
         let session = connection.session().borrow();
         let mut hub = self.hub.borrow_mut();
         let now = Instant::now();
         for (channel, leave) in session.farewell() {
             hub.leave(channel, connection, now);
-            if let Some(leave) = leave {
+            if let Some(leave) = leave.filter(|_| !is_moved) {
                 self.announce(channel, &leave);
             }
         }
