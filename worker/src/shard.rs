@@ -9,7 +9,7 @@ mod rolls;
 mod users;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ use crate::emulation::Sessions;
 use crate::fleet::Fleet;
 use crate::hooks::{Gates, Hooks};
 use crate::hub::Hub;
-use crate::link::Seat;
+use crate::link::{Link, Seat};
 use crate::look_up::Presences;
 use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
@@ -90,6 +90,7 @@ pub(crate) struct Shard {
     lives: RefCell<watch::Receiver<Lives>>,
     presences: Presences,
     users: RefCell<Users>,
+    links: RefCell<Vec<Weak<Link>>>,
     announcer: Announcer,
     /// Until the task that publishes them has started.
     announcements: Cell<Option<Announcements>>,
@@ -123,6 +124,7 @@ impl Shard {
             lives: RefCell::new(lives),
             presences: Presences::default(),
             users: RefCell::default(),
+            links: RefCell::default(),
             announcer,
             announcements: Cell::new(Some(announcements)),
         }
@@ -213,6 +215,11 @@ impl Shard {
         self.users.borrow_mut().add(id, user);
     }
 
+    /// Takes in a gateway's link.
+    pub(crate) fn note_link(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().push(Rc::downgrade(link));
+    }
+
     /// The connections of `user` in this shard.
     pub(crate) fn connections_of(&self, user: &str) -> Vec<Rc<Connection>> {
         let connections = self.connections.borrow();
@@ -295,17 +302,21 @@ impl Shard {
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
                 sampled = now;
-                let connections = self.connections.borrow();
-                self.metrics.send_queue_bytes(
-                    connections
-                        .iter()
-                        .map(|(_, connection)| connection.outbox().queued_bytes())
-                        .sum(),
-                );
+                self.metrics.send_queue_bytes(self.queued_bytes());
                 let members = self.hub.borrow().members_remembered();
                 self.metrics.members_remembered(members);
             }
         }
+    }
+
+    /// What waits for clients and for gateways.
+    fn queued_bytes(&self) -> usize {
+        let connections = self.connections.borrow();
+        let outboxes = connections.iter().map(|(_, own)| own.outbox().queued_bytes());
+        let mut links = self.links.borrow_mut();
+        links.retain(|link| link.strong_count() > 0);
+        let links = links.iter().filter_map(Weak::upgrade);
+        outboxes.chain(links.map(|link| link.waiting_bytes())).sum()
     }
 
     /// Makes what this shard has counted visible.

@@ -30,6 +30,11 @@ impl Link {
         self.outgoing.say(&ToGateway::default());
     }
 
+    /// Bytes that the socket has not taken yet.
+    pub(crate) fn waiting_bytes(&self) -> usize {
+        self.outgoing.waiting_bytes()
+    }
+
     /// Whether nothing reaches the gateway any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.outgoing.is_closed()

@@ -80,6 +80,7 @@ async fn run(shard: &Rc<Shard>, arrival: Arrival) -> Failure {
         let _ = timeout(SILENCE_MAX, write_once(&link, output)).await;
         return Failure::Version(spoken.0, spoken.1);
     }
+    shard.note_link(&link);
     let sessions = Sessions {
         link: link.clone(),
         shard: shard.clone(),
