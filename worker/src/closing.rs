@@ -72,7 +72,7 @@ pub(crate) enum Ending {
     ByClient(Option<u16>),
     /// The socket ended without a Close.
     Gone,
-    /// The session is on another worker. Nobody is told that its client has left.
+    /// The session goes on at another worker. Neither the client nor anybody in its channels is told.
     Moved,
 }
 
@@ -91,7 +91,7 @@ impl Ending {
         }
     }
 
-    /// Code and reason that the client is told; `None` where it said its own or cannot read one. A
+    /// Code and reason that the client is told; `None` where it said its own, cannot read one, or stays connected. A
     /// reason is never empty: a client may take a code without one for something else.
     pub(crate) fn close(&self) -> Option<(u16, &str)> {
         match self {
@@ -122,7 +122,8 @@ pub(crate) async fn close(
     if let Some(seat) = outbox.seat() {
         return seat.end(ending);
     }
-    let Some(socket) = outbox.socket().filter(|_| *ending != Ending::Gone) else {
+    let has_gone = matches!(ending, Ending::Gone | Ending::Moved);
+    let Some(socket) = outbox.socket().filter(|_| !has_gone) else {
         return;
     };
     if let Some((code, reason)) = ending.close() {

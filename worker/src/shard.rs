@@ -312,7 +312,9 @@ impl Shard {
     /// What waits for clients and for gateways.
     fn queued_bytes(&self) -> usize {
         let connections = self.connections.borrow();
-        let outboxes = connections.iter().map(|(_, own)| own.outbox().queued_bytes());
+        let outboxes = connections
+            .iter()
+            .map(|(_, own)| own.outbox().queued_bytes());
         let mut links = self.links.borrow_mut();
         links.retain(|link| link.strong_count() > 0);
         let links = links.iter().filter_map(Weak::upgrade);

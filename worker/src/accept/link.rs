@@ -81,7 +81,9 @@ fn hello(message: ToWorker) -> io::Result<Hello> {
 fn is_upgrade(head: &RequestHead) -> Result<(), Answer> {
     let names_upgrade = |option: &str| option.eq_ignore_ascii_case("upgrade");
     let is_ours = head.once("Upgrade")?.is_some_and(|name| name == PROTOCOL);
-    let has_body = head.once("Content-Length")?.is_some_and(|length| length != "0")
+    let has_body = head
+        .once("Content-Length")?
+        .is_some_and(|length| length != "0")
         || head.header("Transfer-Encoding").is_some();
     if head.method != "GET" {
         return Err(Answer::method_not_allowed("GET"));

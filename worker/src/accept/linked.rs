@@ -34,7 +34,11 @@ pub(crate) fn open(open: Open, link: &Rc<Link>, shard: &Rc<Shard>) -> Result<(),
             attend(open, accepted, link, shard)
         }
         Err(answer) => {
-            shard.metrics().process().connections.rejected(answer.reason);
+            shard
+                .metrics()
+                .process()
+                .connections
+                .rejected(answer.reason);
             link.say(ForGateway::Refused(Refused {
                 session,
                 status: u32::from(answer.status()),
@@ -53,7 +57,11 @@ fn accept(open: &Open, shard: &Shard) -> Result<(Accepted, Option<&'static str>)
     let passport = admit::visitor(&head, shard)?.passport;
     let has_state = |restore: &flotilla_shared::link::Restore| !restore.state.is_empty();
     if open.restore.as_ref().is_some_and(has_state) {
-        return Err(Answer::new(Rejected::BadRequest, 400, "sessions are not restored"));
+        return Err(Answer::new(
+            Rejected::BadRequest,
+            400,
+            "sessions are not restored",
+        ));
     }
     let (protocol, format) = negotiate(&open.protocols, &head);
     let wire = Wire::WebSocket(format);

@@ -34,9 +34,9 @@ impl Connection {
         }
     }
 
-    /// The message that was being handled has been.
+    /// The message that was being handled has been, unless the connection ends: then it may be broken off.
     pub(super) fn note_handled(&self) {
-        if let Some(seat) = self.outbox.seat() {
+        if let Some(seat) = self.outbox.seat().filter(|_| self.is_listening()) {
             seat.handled();
         }
     }

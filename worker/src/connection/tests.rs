@@ -4,9 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use flotilla_shared::auth::ChannelGrant;
-use flotilla_shared::broker::{
-    BrokerConnection, BrokerEvents, BrokerMetrics, Brokers, MemoryBus,
-};
+use flotilla_shared::broker::{BrokerConnection, BrokerEvents, BrokerMetrics, Brokers, MemoryBus};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
@@ -50,7 +48,10 @@ pub(crate) async fn shard() -> Rc<Shard> {
 }
 
 pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
-    shard_among(config, Shards::new(0)).await.0
+    let (shard, events) = shard_among(config, Shards::new(0)).await;
+    // Nobody reads them, but a broker whose events nobody could read is closed.
+    std::mem::forget(events);
+    shard
 }
 
 /// One of these shards, and what its broker delivers.
@@ -100,7 +101,7 @@ pub(crate) async fn shard_among(
 }
 
 /// A connection of the shard, and its client's socket.
-async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
+pub(crate) async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
         .await
@@ -131,6 +132,27 @@ async fn connect(shard: &Rc<Shard>) -> (Rc<Connection>, TcpStream) {
         )
     };
     (shard.attach(make).1, client)
+}
+
+/// Connects the client, if it is not, and puts it into a channel.
+pub(crate) async fn enter(connection: &Rc<Connection>, name: &str) {
+    if !connection.session().borrow().is_connected() {
+        let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
+        assert_eq!(connection.message(Some(Ok(connect))).await, None);
+    }
+    let subscribe = ServerSubscribe {
+        channel: Channel::parse(name, 255).unwrap(),
+        grant: ChannelGrant::default(),
+        expire_at: None,
+        recover_since: None,
+    };
+    connection.notify(Event::Command(ServerCommand::Subscribe(Box::new(
+        subscribe,
+    ))));
+    // The broker is asked aside.
+    while connection.session().borrow().channels().count() == 0 {
+        tokio::task::yield_now().await;
+    }
 }
 
 async fn read(connection: &Rc<Connection>) -> Ending {

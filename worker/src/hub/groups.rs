@@ -168,9 +168,11 @@ impl<M: Member> Groups<M> {
             return;
         };
         let takes_casts = self.list.get(at).is_some_and(Group::takes_casts);
-        let mut akin = self.list.iter().enumerate().filter(|(other, group)| {
-            *other == at || !takes_casts && !group.takes_casts()
-        });
+        let mut akin = self
+            .list
+            .iter()
+            .enumerate()
+            .filter(|(other, group)| *other == at || !takes_casts && !group.takes_casts());
         let topic = akin.find_map(|(_, group)| group.on_links.as_ref()?.topic(seat).cloned());
         let topic = topic.unwrap_or_else(|| Topic::new(seat, channel));
         topic.join(seat, offset, takes_casts);

@@ -67,7 +67,8 @@ impl Outgoing {
 
     /// The socket has taken so much more.
     pub(super) fn wrote(&self, bytes: usize) {
-        self.unwritten.set(self.unwritten.get().saturating_sub(bytes));
+        self.unwritten
+            .set(self.unwritten.get().saturating_sub(bytes));
     }
 
     /// Takes nothing more, and forgets what was not written.

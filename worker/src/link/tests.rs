@@ -124,12 +124,15 @@ struct Gateway {
 
 impl Gateway {
     async fn dial(worker: &Worker) -> (Self, Welcome) {
-        Self::dial_as(worker, Hello {
-            version_min: 1,
-            version_max: 1,
-            gateway: "edge".to_owned(),
-            shard: 7,
-        })
+        Self::dial_as(
+            worker,
+            Hello {
+                version_min: 1,
+                version_max: 1,
+                gateway: "edge".to_owned(),
+                shard: 7,
+            },
+        )
         .await
     }
 
@@ -219,7 +222,10 @@ impl Gateway {
     async fn open(&mut self, session: u64) {
         self.say(open(session, None)).await;
         let heard = self.hear().await;
-        assert!(matches!(&heard, ForGateway::Opened(opened) if opened.session == session), "{heard:?}");
+        assert!(
+            matches!(&heard, ForGateway::Opened(opened) if opened.session == session),
+            "{heard:?}"
+        );
     }
 
     /// Opens and connects a session.
@@ -232,7 +238,8 @@ impl Gateway {
     /// Has a session say something; everything up to its acknowledgement.
     async fn talk(&mut self, session: u64, number: u64, text: &str) -> Vec<ForGateway> {
         self.say(message(session, number, text)).await;
-        self.hear_until(|heard| is_ack(heard, session, number)).await
+        self.hear_until(|heard| is_ack(heard, session, number))
+            .await
     }
 }
 

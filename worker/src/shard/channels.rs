@@ -159,8 +159,8 @@ impl Shard {
         self.hub.borrow_mut().seat(channel, member);
     }
 
-    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to; but not of one
-    /// whose session is on another worker.
+    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to; unless it is
+    /// in them from another worker now.
     pub(crate) fn leave_all(&self, connection: &Connection) {
         if connection.has_left() {
             return;
@@ -338,5 +338,46 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_shared::config::Problems;
+    use prost::Message as _;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::config::{Config, RawConfig};
+    use crate::connection::tests::{connect, enter, shard_with};
+
+    /// The joins and leaves that are announced when a client comes, and ends so.
+    async fn announced(ending: Ending) -> Vec<&'static str> {
+        let mut raw = RawConfig::default();
+        raw.client.allow_anonymous_connect_without_token = true;
+        raw.channel.without_namespace.join_leave = true;
+        let config = Config::resolve(&raw, &mut Problems::default()).unwrap();
+        let shard = shard_with(&config).await;
+        let (connection, _client) = connect(&shard).await;
+        enter(&connection, "room").await;
+        connection.end(ending);
+        shard.leave_all(&connection);
+        let channel = Channel::parse("room", 255).unwrap();
+        assert_eq!(shard.announced_in(&channel), []);
+        let mut announcements = shard.announcements.take().unwrap();
+        let mut announced = Vec::new();
+        while let Ok((_, payload)) = announcements.try_recv() {
+            let push = Push::decode(payload).unwrap();
+            announced.push(if push.join.is_some() { "join" } else { "leave" });
+        }
+        announced
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_at_another_worker_leaves_its_channels_without_a_word() {
+        let set = LocalSet::new();
+        let gone = set.run_until(announced(Ending::Gone)).await;
+        assert_eq!(gone, ["join", "leave"]);
+        assert_eq!(set.run_until(announced(Ending::Moved)).await, ["join"]);
     }
 }
