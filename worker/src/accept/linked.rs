@@ -108,7 +108,7 @@ fn attend(
 ) -> Result<(), Misuse> {
     let messages: Option<Vec<Message>> = open.restore.map(|restore| restore.messages);
     let first = messages.is_none().then_some(1);
-    let seat = Seat::new(link.clone(), open.session, open.generation, first);
+    let seat = Seat::new(link.clone(), open.session, first);
     for message in messages.unwrap_or_default() {
         seat.take(&message)?;
     }

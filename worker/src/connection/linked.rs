@@ -3,7 +3,7 @@
 //! Everything here does nothing on a socket, and costs it one look.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use flotilla_shared::link::KeepAlive;
@@ -87,17 +87,5 @@ impl Connection {
             code: u32::from(code.code()),
             reason: code.text().to_owned(),
         });
-    }
-
-    /// Ends a connection that has had its time on the link. Whether it had.
-    pub(super) fn is_overdue(&self) -> bool {
-        let due = self.outbox.seat().and_then(Seat::deadline);
-        match due {
-            Some((deadline, ending)) if deadline <= Instant::now() => {
-                self.end(ending);
-                true
-            }
-            _ => false,
-        }
     }
 }

@@ -48,7 +48,7 @@ pub(crate) async fn shard() -> Rc<Shard> {
 }
 
 pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
-    let (shard, events) = shard_among(config, Shards::new(0)).await;
+    let (shard, events) = shard_among(config, Shards::new(0), Capacity::new(10)).await;
     // Nobody reads them, but a broker whose events nobody could read is closed.
     std::mem::forget(events);
     shard
@@ -58,6 +58,7 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
 pub(crate) async fn shard_among(
     config: &Config,
     shards: Shards,
+    capacity: Capacity,
 ) -> (Rc<Shard>, Box<dyn BrokerEvents>) {
     let registry = Registry::new();
     let metrics = BrokerMetrics::register(&registry).unwrap();
@@ -67,7 +68,7 @@ pub(crate) async fn shard_among(
         passport_keys: config.passport_keys.clone(),
         passport_required: config.passport_required,
         allowed_origins: config.allowed_origins.clone(),
-        capacity: Capacity::new(config.connections_cap()),
+        capacity,
         echoes: false,
     };
     let metrics = Metrics::register(&registry).unwrap();

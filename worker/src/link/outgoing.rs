@@ -47,22 +47,33 @@ impl Outgoing {
     /// Everything that was said since this was asked last, once there is something; `None`: the link is closed.
     /// Cancel-safe.
     pub(super) async fn take(&self) -> Option<Bytes> {
-        loop {
-            if self.is_closed.get() {
-                return None;
-            }
-            let mut buffer = self.buffer.borrow_mut();
-            if !buffer.is_empty() {
-                let taken = buffer.split().freeze();
-                if taken.len() > KEPT_BYTES {
-                    *buffer = BytesMut::new();
-                }
-                self.unwritten.set(taken.len());
+        while !self.is_closed.get() {
+            if let Some(taken) = self.gathered() {
                 return Some(taken);
             }
-            drop(buffer);
             self.news.notified().await;
         }
+        None
+    }
+
+    /// Resolves when the link is closed. Cancel-safe.
+    pub(super) async fn closed(&self) {
+        while !self.is_closed.get() {
+            self.news.notified().await;
+        }
+    }
+
+    fn gathered(&self) -> Option<Bytes> {
+        let mut buffer = self.buffer.borrow_mut();
+        if buffer.is_empty() {
+            return None;
+        }
+        let taken = buffer.split().freeze();
+        if taken.len() > KEPT_BYTES {
+            *buffer = BytesMut::new();
+        }
+        self.unwritten.set(taken.len());
+        Some(taken)
     }
 
     /// The socket has taken so much more.

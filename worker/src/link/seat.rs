@@ -47,7 +47,6 @@ enum Phase {
 pub(crate) struct Seat {
     link: Rc<Link>,
     session: u64,
-    generation: u32,
     phase: Cell<Phase>,
     window: RefCell<Window>,
     /// How the client went, once all that it has said before is handled.
@@ -63,11 +62,10 @@ pub(crate) struct Seat {
 
 impl Seat {
     /// `next` is the number of the client's first message; `None`: whichever comes.
-    pub(crate) fn new(link: Rc<Link>, session: u64, generation: u32, next: Option<u64>) -> Self {
+    pub(crate) fn new(link: Rc<Link>, session: u64, next: Option<u64>) -> Self {
         Self {
             link,
             session,
-            generation,
             phase: Cell::new(Phase::Carried),
             window: RefCell::new(Window::new(next)),
             gone: RefCell::default(),
@@ -88,11 +86,6 @@ impl Seat {
         self.session
     }
 
-    /// How often the session has been attached, wherever that was.
-    pub(crate) fn generation(&self) -> u32 {
-        self.generation
-    }
-
     /// A message of the client.
     pub(crate) fn take(&self, message: &Message) -> Result<(), Misuse> {
         if self.phase.get() != Phase::Carried || self.gone.borrow().is_some() {
@@ -106,7 +99,7 @@ impl Seat {
     }
 
     /// The client is gone; what it has said before still counts.
-    pub(super) fn closed(&self, closed: Closed) {
+    pub(super) fn closed(&self, closed: &Closed) {
         let ending = match u16::try_from(closed.code).unwrap_or_default() {
             code if closed.is_slow && code == DisconnectCode::WriteError.code() => Ending::Stalled,
             _ if closed.is_slow => Ending::Slow,

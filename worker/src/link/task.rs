@@ -132,23 +132,27 @@ async fn write(link: &Link, mut socket: WriteHalf<'_>) -> Result<(), Failure> {
             }
         };
         let Some(mut said) = said else {
-            return Err(if link.outgoing.is_stalled() {
-                Failure::Stalled
-            } else {
-                Failure::Exhausted
-            });
+            return Err(why_closed(link));
         };
         while !said.is_empty() {
-            let written = socket.write(&said).await?;
+            let written = tokio::select! {
+                written = socket.write(&said) => written?,
+                () = link.outgoing.closed() => return Err(why_closed(link)),
+            };
             if written == 0 {
                 return Err(io::Error::from(io::ErrorKind::WriteZero).into());
             }
             link.outgoing.wrote(written);
             let _ = said.split_to(written);
-            if link.outgoing.is_stalled() {
-                return Err(Failure::Stalled);
-            }
         }
+    }
+}
+
+fn why_closed(link: &Link) -> Failure {
+    if link.outgoing.is_stalled() {
+        Failure::Stalled
+    } else {
+        Failure::Exhausted
     }
 }
 
@@ -194,7 +198,7 @@ impl Sessions {
         };
         match body {
             ForWorker::Message(message) => seat.take(&message)?,
-            ForWorker::Closed(closed) => seat.closed(closed),
+            ForWorker::Closed(closed) => seat.closed(&closed),
             ForWorker::Detach(_) => seat.detach(Instant::now()),
             ForWorker::Hello(_) | ForWorker::Open(_) => {}
         }

@@ -19,6 +19,7 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::timeout;
 
 use super::ORPHAN_GRACE;
+use crate::capacity::Capacity;
 use crate::config::{Config, RawConfig};
 use crate::connection::tests::shard_among;
 use crate::drain::{DrainPlan, drain};
@@ -52,8 +53,9 @@ impl Worker {
         change(&mut raw);
         let config = Config::resolve(&raw, &mut Problems::default()).unwrap();
         let shards = Shards::new(1);
+        let capacity = Capacity::new(config.connections_cap());
         let errands = shards.open(0);
-        let (shard, events) = shard_among(&config, shards).await;
+        let (shard, events) = shard_among(&config, shards, capacity).await;
         shard.lifecycle().serving();
         spawn_local(operations::serve(shard.clone(), errands));
         spawn_local(shard.clone().pump(events));
@@ -199,7 +201,8 @@ impl Gateway {
     async fn beat(&mut self) {
         let mut bytes = BytesMut::new();
         append(&ToWorker::default(), &mut bytes);
-        self.socket.write_all(&bytes).await.unwrap();
+        // Whether the link has ended is seen elsewhere.
+        let _ = self.socket.write_all(&bytes).await;
     }
 
     /// Everything up to the first message that is so, that one included.

@@ -376,8 +376,11 @@ mod tests {
     #[tokio::test]
     async fn who_goes_on_at_another_worker_leaves_its_channels_without_a_word() {
         let set = LocalSet::new();
-        let gone = set.run_until(announced(Ending::Gone)).await;
+        let gone = set.run_until(Box::pin(announced(Ending::Gone))).await;
         assert_eq!(gone, ["join", "leave"]);
-        assert_eq!(set.run_until(announced(Ending::Moved)).await, ["join"]);
+        assert_eq!(
+            set.run_until(Box::pin(announced(Ending::Moved))).await,
+            ["join"]
+        );
     }
 }
