@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::window::Misuse;
 use super::{Arrival, Link};
 use crate::accept;
+use crate::closing::Ending;
 use crate::shard::Shard;
 
 /// Room for what one read takes.
@@ -196,7 +197,11 @@ impl Sessions {
         let Some(seat) = connection.outbox().seat() else {
             return Ok(());
         };
+        let message_max_bytes = self.shard.limits().message_max_bytes;
         match body {
+            ForWorker::Message(message) if message.payload.len() > message_max_bytes => {
+                connection.end(Ending::TooBig);
+            }
             ForWorker::Message(message) => seat.take(&message)?,
             ForWorker::Closed(closed) => seat.closed(&closed),
             ForWorker::Detach(_) => seat.detach(Instant::now()),

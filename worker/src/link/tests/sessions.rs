@@ -160,6 +160,26 @@ async fn a_session_that_ends_by_itself_is_closed_with_code_and_reason() {
 }
 
 #[tokio::test]
+async fn a_message_that_is_too_long_ends_its_session_only() {
+    at_work(
+        |_| {},
+        async |worker| {
+            let (mut gateway, _) = Gateway::dial(&worker).await;
+            gateway.connect(1).await;
+            gateway.open(2).await;
+            let long = "x".repeat(worker.shard.limits().message_max_bytes + 1);
+            gateway.say(message(2, 1, &long)).await;
+            let ForGateway::Close(close) = gateway.hear().await else {
+                panic!("not closed");
+            };
+            assert_eq!((close.session, close.code), (2, 1009));
+            gateway.talk(1, 2, SUBSCRIBE).await;
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn whoever_is_not_let_in_is_refused_as_by_http() {
     let small = |raw: &mut RawConfig| raw.connections_max = 1;
     at_work(small, async |worker| {
