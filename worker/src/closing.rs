@@ -72,6 +72,8 @@ pub(crate) enum Ending {
     ByClient(Option<u16>),
     /// The socket ended without a Close.
     Gone,
+    /// The session goes on at another worker. Neither the client nor anybody in its channels is told.
+    Moved,
 }
 
 impl Ending {
@@ -89,7 +91,7 @@ impl Ending {
         }
     }
 
-    /// Code and reason that the client is told; `None` where it said its own or cannot read one. A
+    /// Code and reason that the client is told; `None` where it said its own, cannot read one, or stays connected. A
     /// reason is never empty: a client may take a code without one for something else.
     pub(crate) fn close(&self) -> Option<(u16, &str)> {
         match self {
@@ -103,7 +105,7 @@ impl Ending {
             Self::TooBig => Some((1009, "message too big")),
             Self::Violation => Some((1002, "protocol error")),
             Self::NotText => Some((1007, "invalid text")),
-            Self::ByClient(_) | Self::Gone => None,
+            Self::ByClient(_) | Self::Gone | Self::Moved => None,
         }
     }
 }
@@ -117,9 +119,13 @@ pub(crate) async fn close(
     ending: &Ending,
     goodbye: impl FnOnce(u16, &str) -> Bytes,
 ) {
-    if *ending == Ending::Gone {
-        return;
+    if let Some(seat) = outbox.seat() {
+        return seat.end(ending);
     }
+    let has_gone = matches!(ending, Ending::Gone | Ending::Moved);
+    let Some(socket) = outbox.socket().filter(|_| !has_gone) else {
+        return;
+    };
     if let Some((code, reason)) = ending.close() {
         outbox.close_with(
             goodbye(code, reason),
@@ -128,14 +134,14 @@ pub(crate) async fn close(
     }
     let exchange = async {
         while outbox.fate() != Fate::Broken && !matches!(outbox.flush(), Ok(true)) {
-            if outbox.socket().writable().await.is_err() {
+            if socket.writable().await.is_err() {
                 return;
             }
         }
-        let _ = SockRef::from(outbox.socket()).shutdown(Shutdown::Write);
+        let _ = SockRef::from(socket).shutdown(Shutdown::Write);
         let mut discarded = [0_u8; 512];
-        while outbox.socket().readable().await.is_ok() {
-            match outbox.socket().try_read(&mut discarded) {
+        while socket.readable().await.is_ok() {
+            match socket.try_read(&mut discarded) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

@@ -27,6 +27,7 @@ mod hooks;
 mod hub;
 mod intake;
 mod introduction;
+mod link;
 mod listen;
 mod look_up;
 mod metrics;

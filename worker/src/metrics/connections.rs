@@ -9,6 +9,9 @@ use crate::closing::Ending;
 /// The close codes that have a series of their own besides those of [`DisconnectCode`].
 const RFC_CODES: [u16; 10] = [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1011, 1012, 1013];
 
+/// The code of those that have not ended for their clients.
+const MOVED: &str = "moved";
+
 /// Why a client's request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rejected {
@@ -53,6 +56,7 @@ impl Rejected {
 pub(crate) struct Connections {
     pub(crate) open: IntGauge,
     pub(crate) limit: IntGauge,
+    pub(crate) links: IntGauge,
     pub(crate) send_queue_bytes: IntGauge,
     pub(crate) opened: IntCounter,
     pub(crate) panics: IntCounter,
@@ -68,6 +72,10 @@ impl Connections {
             limit: register.gauge(
                 "flotilla_worker_connections_limit",
                 "Most client connections that the worker takes.",
+            )?,
+            links: register.gauge(
+                "flotilla_worker_links",
+                "Open links of gateways, which carry many connections each.",
             )?,
             send_queue_bytes: register.gauge(
                 "flotilla_worker_send_queue_bytes",
@@ -87,7 +95,7 @@ impl Connections {
             )?,
             closed: register.counters(
                 "flotilla_worker_connections_closed_total",
-                "Client connections that ended, by close code and by who ended them.",
+                "Client connections that ended, by close code and by who ended them; `moved`: they go on at another worker.",
                 &["code", "initiator"],
             )?,
             rejected: register.counters(
@@ -111,6 +119,7 @@ impl Connections {
                 self.closed.with_label_values(&[code, initiator]);
             }
         }
+        self.closed.with_label_values(&[MOVED, "worker"]);
         for reason in Rejected::ALL {
             self.rejected.with_label_values(&[reason.label()]);
         }
@@ -128,6 +137,7 @@ impl Connections {
             other => (other.close().map(|(code, _)| code), "worker"),
         };
         let label = match code {
+            _ if *ending == Ending::Moved => MOVED.to_owned(),
             None => "none".to_owned(),
             Some(code) if is_known(code, initiator) => code.to_string(),
             Some(_) => "other".to_owned(),

@@ -12,6 +12,7 @@ use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::types::{ClientInfo, Push};
 
 use super::Shard;
+use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::hub::{EndQuery, Fanout, Fetch, GapQuery, History, Join, Joined, Settled, Subscribing};
 use crate::metrics::Dropped;
@@ -153,18 +154,25 @@ impl Shard {
         self.hub.borrow_mut().leave(channel, member, Instant::now());
     }
 
-    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to.
+    /// `member`'s client has been told that it is in `channel`: on a link it gets what the others there get.
+    pub(crate) fn seat(&self, channel: &Channel, member: &Connection) {
+        self.hub.borrow_mut().seat(channel, member);
+    }
+
+    /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to; unless it is
+    /// in them from another worker now.
     pub(crate) fn leave_all(&self, connection: &Connection) {
         if connection.has_left() {
             return;
         }
         connection.session().borrow_mut().make_room();
+        let is_moved = connection.ending() == Some(&Ending::Moved);
         let session = connection.session().borrow();
         let mut hub = self.hub.borrow_mut();
         let now = Instant::now();
         for (channel, leave) in session.farewell() {
             hub.leave(channel, connection, now);
-            if let Some(leave) = leave {
+            if let Some(leave) = leave.filter(|_| !is_moved) {
                 self.announce(channel, &leave);
             }
         }
@@ -330,5 +338,49 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_shared::config::Problems;
+    use prost::Message as _;
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::config::{Config, RawConfig};
+    use crate::connection::tests::{connect, enter, shard_with};
+
+    /// The joins and leaves that are announced when a client comes, and ends so.
+    async fn announced(ending: Ending) -> Vec<&'static str> {
+        let mut raw = RawConfig::default();
+        raw.client.allow_anonymous_connect_without_token = true;
+        raw.channel.without_namespace.join_leave = true;
+        let config = Config::resolve(&raw, &mut Problems::default()).unwrap();
+        let shard = shard_with(&config).await;
+        let (connection, _client) = connect(&shard).await;
+        enter(&connection, "room").await;
+        connection.end(ending);
+        shard.leave_all(&connection);
+        let channel = Channel::parse("room", 255).unwrap();
+        assert_eq!(shard.announced_in(&channel), []);
+        let mut announcements = shard.announcements.take().unwrap();
+        let mut announced = Vec::new();
+        while let Ok((_, payload)) = announcements.try_recv() {
+            let push = Push::decode(payload).unwrap();
+            announced.push(if push.join.is_some() { "join" } else { "leave" });
+        }
+        announced
+    }
+
+    #[tokio::test]
+    async fn who_goes_on_at_another_worker_leaves_its_channels_without_a_word() {
+        let set = LocalSet::new();
+        let gone = set.run_until(Box::pin(announced(Ending::Gone))).await;
+        assert_eq!(gone, ["join", "leave"]);
+        assert_eq!(
+            set.run_until(Box::pin(announced(Ending::Moved))).await,
+            ["join"]
+        );
     }
 }
