@@ -148,16 +148,7 @@ impl Gateway {
         self.admin.local_addr()
     }
 
-    /// Serves until a drain has ended or `lifecycle` is stopped. The roster is looked for at
-    /// `brokers`, or else at the configured broker, if `pool.roster` is on.
-    ///
-    /// # Errors
-    /// When a part of the gateway has crashed.
-    pub async fn serve(
-        self,
-        lifecycle: Lifecycle,
-        brokers: Option<Brokers>,
-    ) -> Result<(), ServeError> {
+    fn introduce(&self) {
         tracing::info!(
             websocket = %self.local_addr(),
             tls = self.tls_addr().map(tracing::field::display),
@@ -170,6 +161,19 @@ impl Gateway {
                  has a key, or to anybody if workers ask for none; for development only"
             );
         }
+    }
+
+    /// Serves until a drain has ended or `lifecycle` is stopped. The roster is looked for at
+    /// `brokers`, or else at the configured broker, if `pool.roster` is on.
+    ///
+    /// # Errors
+    /// When a part of the gateway has crashed.
+    pub async fn serve(
+        self,
+        lifecycle: Lifecycle,
+        brokers: Option<Brokers>,
+    ) -> Result<(), ServeError> {
+        self.introduce();
         let (connections_max, plan) = (self.config.connections_cap(), self.config.drain);
         self.metrics.limit_connections(connections_max);
         let address = self.plain.local_addr();

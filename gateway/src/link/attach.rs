@@ -62,7 +62,7 @@ async fn ask(
     let peer = Peers::link(thread, worker, client.number).await;
     let peer = peer.map_err(Failed::Elsewhere)?;
     peer.room().await;
-    if peer.is_dead() {
+    if !peer.can_take(client.number) {
         return Err(Failed::Elsewhere(FailureKind::Broken));
     }
     let answered = client.ask(thread, &peer).ok_or(Failed::Over)?;

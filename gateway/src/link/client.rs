@@ -113,9 +113,7 @@ impl Client {
     pub(super) fn give_up(&self, peer: &Peer) {
         if self.session.borrow_mut().refused(peer.number) {
             self.leave(peer);
-            peer.send(link::Detach {
-                session: self.number,
-            });
+            peer.give_up(self.number);
         }
     }
 
@@ -248,6 +246,10 @@ impl Client {
         if was_full && session.may_read() {
             self.outbox.wake();
         }
+        drop(session);
+        if was_full {
+            self.send_on();
+        }
         Ok(())
     }
 
@@ -288,12 +290,18 @@ impl Client {
         if self.liveness.borrow_mut().is_answered_by(&payload) {
             return;
         }
-        let said = self.session.borrow_mut().said(payload);
-        if let Some((link, message)) = said
+        self.session.borrow_mut().said(payload);
+        self.send_on();
+    }
+
+    /// Sends what the worker can be given.
+    fn send_on(&self) {
+        let to_send = self.session.borrow_mut().to_send();
+        if let Some((link, messages)) = to_send
             && let Some(peer) = &*self.peer.borrow()
             && peer.number == link
         {
-            peer.send(message);
+            messages.into_iter().for_each(|message| peer.send(message));
         }
     }
 

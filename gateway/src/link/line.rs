@@ -5,7 +5,7 @@
 
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BytesMut};
 use flotilla_shared::link::{HEARTBEAT_INTERVAL, LinkError, Messages, SILENCE_MAX, ToGateway};
@@ -18,6 +18,9 @@ use super::thread::Thread;
 
 /// What one read takes at most.
 const READ_BYTES: usize = 64 * 1024;
+
+/// How often the topics in which nobody is any more are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why a link has ended.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +73,8 @@ impl Line<'_> {
     async fn run(&mut self) -> Result<std::convert::Infallible, LineError> {
         let mut beats = interval(HEARTBEAT_INTERVAL);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweeps = interval(SWEEP_INTERVAL);
+        sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         self.listen()?;
         loop {
@@ -98,6 +103,7 @@ impl Line<'_> {
                     }
                     self.peer.beat();
                 }
+                _ = sweeps.tick() => self.peer.topics.borrow_mut().sweep(),
             }
         }
     }

@@ -4,7 +4,7 @@
 //! client is the client's; reading and writing is `line`'s.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub(super) struct Peer {
     pub(super) limits: Limits,
     pub(super) topics: RefCell<Topics<Rc<Client>>>,
     sessions: RefCell<HashMap<u64, Rc<Client>>>,
+    /// Sessions that the worker was asked to forget and has not said that it has.
+    given_up: RefCell<HashSet<u64>>,
     out: RefCell<BytesMut>,
     /// Something waits to be sent.
     waiting: Notify,
@@ -73,6 +75,7 @@ impl Peer {
             limits,
             topics: RefCell::default(),
             sessions: RefCell::default(),
+            given_up: RefCell::default(),
             out: RefCell::default(),
             waiting: Notify::new(),
             room: Notify::new(),
@@ -91,6 +94,17 @@ impl Peer {
 
     pub(super) fn forget(&self, session: u64) {
         self.sessions.borrow_mut().remove(&session);
+    }
+
+    /// The worker is to forget a session that it was asked to take, and did not answer for.
+    pub(super) fn give_up(&self, session: u64) {
+        self.given_up.borrow_mut().insert(session);
+        self.send(link::Detach { session });
+    }
+
+    /// Whether it can be asked to take this session. Not while it may still have it.
+    pub(super) fn can_take(&self, session: u64) -> bool {
+        !self.is_dead() && !self.given_up.borrow().contains(&session)
     }
 
     /// The link is gone. The sessions that were there.
@@ -200,9 +214,11 @@ impl Peer {
             }
             ForGateway::Welcome(_) => return Err(Nonsense("a second welcome")),
             body => {
-                let session = session_of(&body).and_then(|number| self.session(number));
-                if let Some(client) = session {
-                    return self.tell(thread, &client, body);
+                let number = session_of(&body).unwrap_or_default();
+                match self.session(number) {
+                    Some(client) => return self.tell(thread, &client, body),
+                    None if is_last(&body) => drop(self.given_up.borrow_mut().remove(&number)),
+                    None => {}
                 }
             }
         }
@@ -297,6 +313,14 @@ fn session_of(body: &ForGateway) -> Option<u64> {
         | ForGateway::Cast(_)
         | ForGateway::Release(_) => return None,
     })
+}
+
+/// Whether nothing comes behind this message for its session.
+fn is_last(body: &ForGateway) -> bool {
+    matches!(
+        body,
+        ForGateway::Refused(_) | ForGateway::Detached(_) | ForGateway::Close(_)
+    )
 }
 
 /// Something that a worker is told.

@@ -54,7 +54,7 @@ impl Places {
             .retain(|position| position.topic != topic.name());
         let casts = topic.casts();
         self.remove(topics, number);
-        let stands = member.and_then(|member| topics.join(number, member));
+        let stands = topics.join(number, member);
         self.here.push(Place {
             topic: number,
             stands: stands.and_then(|place| u32::try_from(place).ok()),
@@ -76,9 +76,7 @@ impl Places {
     fn remove<M>(&mut self, topics: &mut Topics<M>, number: u32) {
         if let Some(at) = self.here.iter().position(|place| place.topic == number) {
             let place = self.here.swap_remove(at);
-            if let Some(stands) = place.stands {
-                topics.leave(number, stands as usize);
-            }
+            topics.leave(number, place.stands.map(|stands| stands as usize));
         }
         if self.here.is_empty() {
             self.here = Vec::new();
@@ -108,9 +106,7 @@ impl Places {
                 let slot = reached.entry(topic.name().clone()).or_insert(offset);
                 *slot = offset.max(*slot);
             }
-            if let Some(stands) = place.stands {
-                topics.leave(place.topic, stands as usize);
-            }
+            topics.leave(place.topic, place.stands.map(|stands| stands as usize));
         }
         let reached = reached.into_iter();
         self.before = reached

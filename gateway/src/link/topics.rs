@@ -11,6 +11,9 @@ use slab::Slab;
 /// Most topics of one link. A worker that has more does not speak this protocol.
 const TOPICS_MAX: usize = 4 * 1024 * 1024;
 
+/// How many times in a row a topic has to be found without anybody until it is forgotten.
+const SWEEPS: u8 = 2;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Topics<M> {
@@ -22,6 +25,10 @@ pub(super) struct Topics<M> {
 pub(super) struct Topic<M> {
     name: Bytes,
     members: Slab<M>,
+    /// How many sessions are in it, members or not.
+    sessions: usize,
+    /// How many times in a row it was found without any.
+    sweeps: u8,
     casts: u64,
     /// How far the last cast that said so went.
     last: Option<u64>,
@@ -46,6 +53,8 @@ impl<M> Topics<M> {
         let topic = Topic {
             name,
             members: Slab::new(),
+            sessions: 0,
+            sweeps: 0,
             casts: 0,
             last: None,
             last_cast: 0,
@@ -58,20 +67,39 @@ impl<M> Topics<M> {
         self.by_number.get(&number)
     }
 
-    /// Takes a member in. Where it stands there; `None` if there is no such topic.
-    pub(super) fn join(&mut self, number: u32, member: M) -> Option<usize> {
+    /// Takes a session in, which gets what is cast if it is a member. Where it stands among those; `None` if it does not.
+    pub(super) fn join(&mut self, number: u32, member: Option<M>) -> Option<usize> {
         let topic = self.by_number.get_mut(&number)?;
-        Some(topic.members.insert(member))
+        topic.sessions += 1;
+        topic.sweeps = 0;
+        Some(topic.members.insert(member?))
     }
 
-    /// Lets a member go.
-    pub(super) fn leave(&mut self, number: u32, place: usize) {
-        if let Some(topic) = self.by_number.get_mut(&number) {
-            let _ = topic.members.try_remove(place);
-            if topic.members.is_empty() {
-                topic.members = Slab::new();
-            }
+    /// Lets a session go, which stands there if it is a member.
+    pub(super) fn leave(&mut self, number: u32, stands: Option<usize>) {
+        let Some(topic) = self.by_number.get_mut(&number) else {
+            return;
+        };
+        topic.sessions = topic.sessions.saturating_sub(1);
+        if let Some(stands) = stands {
+            let _ = topic.members.try_remove(stands);
         }
+        if topic.members.is_empty() {
+            topic.members = Slab::new();
+        }
+    }
+
+    /// Forgets the topics in which nobody has been since the last time. Not at once: the worker learns of those who have gone
+    /// a little later, and may put somebody in until then.
+    pub(super) fn sweep(&mut self) {
+        self.by_number.retain(|_, topic| {
+            topic.sweeps = if topic.sessions == 0 {
+                topic.sweeps + 1
+            } else {
+                0
+            };
+            topic.sweeps <= SWEEPS
+        });
     }
 
     /// A cast goes as far as `offset`. Those that get it; `None` if there is no such topic.
@@ -120,14 +148,14 @@ mod tests {
     #[test]
     fn a_cast_is_for_those_that_are_there() {
         let mut topics = topics();
-        let first = topics.join(7, 'a').unwrap();
-        topics.join(7, 'b').unwrap();
+        let first = topics.join(7, Some('a')).unwrap();
+        topics.join(7, Some('b')).unwrap();
         assert_eq!(members(&mut topics), ['a', 'b']);
-        topics.leave(7, first);
+        topics.leave(7, Some(first));
         assert_eq!(members(&mut topics), ['b']);
         // Whoever is not there may leave.
-        topics.leave(7, first);
-        topics.leave(8, 0);
+        topics.leave(7, Some(first));
+        topics.leave(8, None);
         assert_eq!(members(&mut topics), ['b']);
     }
 
@@ -135,7 +163,7 @@ mod tests {
     fn there_are_no_casts_and_members_without_a_topic() {
         let mut topics = topics();
         assert!(topics.cast(8, Some(1)).is_none());
-        assert!(topics.join(8, 'a').is_none());
+        assert!(topics.join(8, Some('a')).is_none());
     }
 
     #[test]
@@ -154,9 +182,30 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_is_forgotten_when_nobody_has_been_there_for_a_while() {
+        let mut topics = topics();
+        let there = topics.join(7, None);
+        for _ in 0..5 {
+            topics.sweep();
+        }
+        assert!(topics.get(7).is_some());
+        topics.leave(7, there);
+        topics.sweep();
+        topics.sweep();
+        // Somebody came back in time.
+        topics.join(7, None);
+        topics.leave(7, None);
+        topics.sweep();
+        topics.sweep();
+        assert!(topics.get(7).is_some());
+        topics.sweep();
+        assert!(topics.get(7).is_none());
+    }
+
+    #[test]
     fn a_number_that_is_given_anew_is_another_topic() {
         let mut topics = topics();
-        topics.join(7, 'a').unwrap();
+        topics.join(7, Some('a')).unwrap();
         assert!(topics.name(7, Bytes::from_static(b"sport")));
         assert!(members(&mut topics).is_empty());
         assert_eq!(&topics.get(7).unwrap().name()[..], b"sport");

@@ -35,26 +35,37 @@ impl Window {
     }
 
     /// Keeps a message, and gives it its number.
-    pub(super) fn push(&mut self, payload: Bytes) -> u64 {
+    pub(super) fn push(&mut self, payload: Bytes) {
         self.last += 1;
         self.bytes += payload.len();
         self.kept.push_back(Numbered {
             number: self.last,
             payload,
         });
-        self.last
     }
 
-    /// Everything that is kept; from now on the worker has been given it.
-    pub(super) fn give_all(&mut self) -> impl Iterator<Item = &Numbered> {
-        self.given = self.last;
-        self.kept.iter()
+    /// Another worker has been given nothing yet.
+    pub(super) fn begin_anew(&mut self) {
+        self.given = 0;
     }
 
-    /// What the worker has not been given yet; from now on it has.
-    pub(super) fn give_rest(&mut self) -> impl Iterator<Item = &Numbered> {
-        let given = std::mem::replace(&mut self.given, self.last);
-        self.kept.iter().filter(move |kept| kept.number > given)
+    /// What the worker can be given now, in order; from now on it has been. A worker takes no more than [`UNACKED_MAX_BYTES`]
+    /// beyond the first message, and the last one that was read may be beyond that: it waits for an acknowledgement.
+    pub(super) fn give(&mut self) -> Vec<Numbered> {
+        let mut given = Vec::new();
+        let first = self.kept.front().map_or(0, |first| first.payload.len());
+        let mut bytes = 0;
+        for kept in &self.kept {
+            bytes += kept.payload.len();
+            if bytes - first > UNACKED_MAX_BYTES {
+                break;
+            }
+            if kept.number > self.given {
+                self.given = kept.number;
+                given.push(kept.clone());
+            }
+        }
+        given
     }
 
     /// Forgets a message. False if the worker cannot know it.
@@ -79,8 +90,9 @@ impl Window {
 mod tests {
     use super::*;
 
-    fn numbers<'a>(messages: impl Iterator<Item = &'a Numbered>) -> Vec<u64> {
-        messages.map(|message| message.number).collect()
+    fn given(window: &mut Window) -> Vec<u64> {
+        let given = window.give();
+        given.iter().map(|message| message.number).collect()
     }
 
     #[test]
@@ -89,18 +101,20 @@ mod tests {
         for _ in 0..3 {
             window.push(Bytes::from_static(b"x"));
         }
-        assert_eq!(numbers(window.give_rest()), [1, 2, 3]);
+        assert_eq!(given(&mut window), [1, 2, 3]);
         assert!(window.acknowledge(2));
         window.push(Bytes::new());
-        assert_eq!(numbers(window.give_rest()), [4]);
-        assert_eq!(numbers(window.give_all()), [1, 3, 4]);
+        assert_eq!(given(&mut window), [4]);
+        window.begin_anew();
+        assert_eq!(given(&mut window), [1, 3, 4]);
         // Again, which another worker may say.
         assert!(window.acknowledge(2));
         for number in [1, 3, 4] {
             assert!(window.acknowledge(number));
         }
         assert!(window.is_empty());
-        assert_eq!(window.push(Bytes::new()), 5);
+        window.push(Bytes::new());
+        assert_eq!(given(&mut window), [5]);
     }
 
     #[test]
@@ -108,7 +122,7 @@ mod tests {
         let mut window = Window::default();
         window.push(Bytes::new());
         assert!(!window.acknowledge(1));
-        let _ = window.give_rest().count();
+        window.give();
         assert!(window.acknowledge(1));
         assert!(!window.acknowledge(0) && !window.acknowledge(2));
     }
@@ -120,7 +134,7 @@ mod tests {
         assert!(!window.is_full());
         window.push(Bytes::from(vec![0; UNACKED_MAX_BYTES]));
         assert!(window.is_full());
-        let _ = window.give_all().count();
+        assert_eq!(given(&mut window), [1, 2]);
         window.acknowledge(1);
         assert!(!window.is_full());
         for _ in 1..UNACKED_MAX {
@@ -128,5 +142,19 @@ mod tests {
             window.push(Bytes::new());
         }
         assert!(window.is_full());
+    }
+
+    #[test]
+    fn what_a_worker_would_not_take_waits_for_an_acknowledgement() {
+        let mut window = Window::default();
+        window.push(Bytes::from_static(b"x"));
+        window.push(Bytes::from(vec![0; UNACKED_MAX_BYTES - 1]));
+        assert!(!window.is_full());
+        window.push(Bytes::from(vec![0; UNACKED_MAX_BYTES]));
+        assert!(window.is_full());
+        assert_eq!(given(&mut window), [1, 2]);
+        assert!(!window.acknowledge(3));
+        assert!(window.acknowledge(2));
+        assert_eq!(given(&mut window), [3]);
     }
 }

@@ -110,14 +110,10 @@ impl Session {
         self.generation += 1;
         // A client that has not been answered yet may not have said anything, and nothing is lost if it has: that is said
         // once it has been opened.
+        self.window.begin_anew();
         let messages = if self.has_lived {
-            let kept = self.window.give_all();
-            kept.map(|kept| Message {
-                session: 0,
-                number: kept.number,
-                payload: kept.payload.clone(),
-            })
-            .collect()
+            // Whose they are goes without saying.
+            self.give(0)
         } else {
             Vec::new()
         };
@@ -135,14 +131,18 @@ impl Session {
         }
         self.attachment = Attachment::Attached(link);
         self.has_lived = true;
-        let session = self.number;
-        let rest = self.window.give_rest();
-        let messages = rest.map(|kept| Message {
+        Some(self.give(self.number))
+    }
+
+    /// What the worker can be given now, as of this session.
+    fn give(&mut self, session: u64) -> Vec<Message> {
+        let given = self.window.give().into_iter();
+        let messages = given.map(|kept| Message {
             session,
             number: kept.number,
-            payload: kept.payload.clone(),
+            payload: kept.payload,
         });
-        Some(messages.collect())
+        messages.collect()
     }
 
     /// The worker does not take it, or has not said so for too long. Whether it had been asked.
@@ -181,20 +181,17 @@ impl Session {
         was_asked
     }
 
-    /// The client has said something, which is kept until it is acknowledged. What is to be sent where now, if anything.
-    pub(super) fn said(&mut self, payload: Bytes) -> Option<(LinkNumber, Message)> {
-        if self.is_closed() {
-            return None;
+    /// The client has said something, which is kept until it is acknowledged.
+    pub(super) fn said(&mut self, payload: Bytes) {
+        if !self.is_closed() {
+            self.window.push(payload);
         }
-        let number = self.window.push(payload.clone());
+    }
+
+    /// What is to be sent now, and where. To be asked when something was said, and when something was acknowledged.
+    pub(super) fn to_send(&mut self) -> Option<(LinkNumber, Vec<Message>)> {
         let link = self.sends_to()?;
-        let _ = self.window.give_rest().count();
-        let message = Message {
-            session: self.number,
-            number,
-            payload,
-        };
-        Some((link, message))
+        Some((link, self.give(self.number)))
     }
 
     /// A message has been handled and answered. False if the worker cannot have had it.

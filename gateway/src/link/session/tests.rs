@@ -12,8 +12,10 @@ fn numbers(messages: &[Message]) -> Vec<u64> {
 }
 
 fn said(session: &mut Session) -> Option<(LinkNumber, u64)> {
-    let said = session.said(Bytes::from_static(b"x"))?;
-    Some((said.0, said.1.number))
+    session.said(Bytes::from_static(b"x"));
+    let (link, messages) = session.to_send()?;
+    assert_eq!(messages.len(), 1);
+    Some((link, messages[0].number))
 }
 
 /// One that is attached to this link.
@@ -221,9 +223,10 @@ impl Model {
                 // The client is not read otherwise.
                 if self.session.may_read() {
                     self.said += 1;
-                    if let Some((link, message)) = self.session.said(Bytes::from_static(b"x")) {
-                        assert_eq!(message.number, self.said);
-                        self.give(link, &[message]);
+                    self.session.said(Bytes::from_static(b"x"));
+                    if let Some((link, messages)) = self.session.to_send() {
+                        assert_eq!(numbers(&messages), [self.said]);
+                        self.give(link, &messages);
                     }
                 }
             }
