@@ -29,5 +29,5 @@ mod socket;
 mod tls;
 mod upstream;
 
-pub use config::{Config, RawConfig, Transport};
+pub use config::{Config, RawConfig};
 pub use gateway::{BindError, Gateway, ServeError};

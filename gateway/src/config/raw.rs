@@ -252,7 +252,10 @@ pub struct RawPool {
     /// How far above its even share of connections a worker may be before its clients go to
     /// another; 1 would spread evenly, at the price of stickiness.
     pub load_factor: f64,
-    /// How WebSocket clients are taken to workers.
+    /// How WebSocket clients are taken to workers. `websocket`: each over a WebSocket of its own, which is
+    /// relayed; its end is the client's end. `link`: all over a few links; clients stay when their worker
+    /// leaves or is lost, and what many clients get comes once. That needs a key in `passport`, and
+    /// workers that have it, too.
     pub transport: Transport,
     /// Most workers that are tried for one client.
     pub tries: usize,
@@ -289,11 +292,10 @@ impl Default for RawPool {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Transport {
-    /// Each over a WebSocket of its own, which is relayed. Its end is the client's end.
+    /// Each over a WebSocket of its own.
     #[default]
     Websocket,
-    /// All over a few links. Clients stay when their worker leaves or is lost, and what many clients get
-    /// comes once. Needs a key in `passport`, and workers that have it, too.
+    /// All over a few links.
     Link,
 }
 

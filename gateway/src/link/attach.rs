@@ -50,7 +50,7 @@ enum Failed {
     Elsewhere(FailureKind),
     /// Nobody would; what the client is told.
     Refused(Vec<u8>),
-    /// The session needs nobody any more.
+    /// The session needs nobody any more, or nobody would take it and nothing is said about why.
     Over,
 }
 
@@ -72,6 +72,7 @@ async fn ask(
         Ok(Ok(Answer::Refused(refused))) if refused.elsewhere => {
             Err(Failed::Elsewhere(FailureKind::Rejected))
         }
+        Ok(Ok(Answer::Refused(refused))) if refused.answer.is_empty() => Err(Failed::Over),
         Ok(Ok(Answer::Refused(refused))) => Err(Failed::Refused(refused.answer.to_vec())),
         Ok(Ok(Answer::Lost)) => Err(Failed::Elsewhere(FailureKind::Broken)),
         Ok(Err(_)) => Err(Failed::Over),

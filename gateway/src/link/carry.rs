@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
@@ -21,31 +22,54 @@ use crate::endpoint::Transport;
 use crate::metrics::Gauged;
 use crate::relay::Seat;
 
-/// What a connection holds until its end.
+/// What a connection holds until its end, which may be a panic.
 struct Held {
+    _present: Present,
     seat: Seat,
     _permit: OwnedSemaphorePermit,
     _gauges: [Gauged; 2],
 }
 
+/// A client's entry in its thread and at its worker.
+struct Present {
+    thread: Rc<Thread>,
+    client: Rc<Client>,
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        // Nothing is left of it, unless the task has crashed.
+        self.client.close(&Ending::Gone);
+        self.thread.leave(&self.client);
+    }
+}
+
 /// Has a client answered, and serves it if a worker takes it.
-pub(super) async fn serve(thread: Rc<Thread>, arrival: Arrival) {
-    let Some((client, early, limits, held)) = Box::pin(open(&thread, arrival)).await else {
-        return;
-    };
+pub(super) async fn receive(thread: Rc<Thread>, arrival: Arrival) {
+    if let Some((client, early, limits, held)) = open(&thread, arrival).await {
+        let reader = Reader::new(client.clone(), early, limits.message_max_bytes).await;
+        // A task of its own, so that the memory of everything up to here is free again.
+        spawn_local(carry(thread, client, reader, held));
+    }
+}
+
+/// The task of a client, until its end. What it holds while the client is idle is what a client costs:
+/// `an_idle_client_is_small`. (An `async fn` would hold its arguments twice.)
+fn carry(
+    thread: Rc<Thread>,
+    client: Rc<Client>,
+    mut reader: Reader,
+    held: Held,
+) -> impl Future<Output = ()> {
     let begun = Instant::now();
-    let reader = Reader::new(client.clone(), early, limits.message_max_bytes).await;
-    let ending = carry(&thread, &client, reader, &held.seat).await;
-    client.close(&ending);
-    thread.leave(&client);
-    Box::pin(farewell(&thread, &client, &ending, &held.seat)).await;
-    let outcome = ending.outcome();
-    thread.edge.metrics.closed(outcome, begun.elapsed());
-    tracing::debug!(
-        initiator = outcome.initiator.label(),
-        reason = outcome.reason.label(),
-        "closed"
-    );
+    async move {
+        let ending = serve(&thread, &client, &mut reader, &held.seat).await;
+        // The library's memory is not needed for the rest.
+        drop(reader);
+        Box::pin(farewell(&thread, &client, ending, begun, &held.seat)).await;
+        // Named as a whole, so that the task holds all of it until here.
+        drop(held);
+    }
 }
 
 /// Finds a worker and answers the handshake. `None`: the client was refused.
@@ -65,6 +89,10 @@ async fn open(
             thread.enter(&client);
             let _ = arrival.answered.send(Ok(()));
             let held = Held {
+                _present: Present {
+                    thread: thread.clone(),
+                    client: client.clone(),
+                },
                 seat: thread.edge.connections.enter(),
                 _permit: arrival.permit,
                 _gauges: [
@@ -86,7 +114,7 @@ async fn open(
 }
 
 /// Serves a client until it is to go, and says why.
-async fn carry(thread: &Thread, client: &Rc<Client>, mut reader: Reader, seat: &Seat) -> Ending {
+async fn serve(thread: &Thread, client: &Rc<Client>, reader: &mut Reader, seat: &Seat) -> Ending {
     loop {
         if let Some(ending) = client.ending() {
             return ending;
@@ -131,10 +159,36 @@ fn failed(client: &Client, error: &Error) -> Ending {
 }
 
 /// The last exchange, which ends at once when the gateway does not wait any longer.
-async fn farewell(thread: &Thread, client: &Client, ending: &Ending, seat: &Seat) {
+async fn farewell(thread: &Thread, client: &Client, ending: Ending, begun: Instant, seat: &Seat) {
+    client.close(&ending);
+    thread.leave(client);
     let limit = thread.edge.config.relay.close;
     tokio::select! {
-        () = ending::say(&client.outbox, ending, limit) => {}
+        () = ending::say(&client.outbox, &ending, limit) => {}
         () = seat.dropped() => {}
+    }
+    let outcome = ending.outcome();
+    thread.edge.metrics.closed(outcome, begun.elapsed());
+    tracing::debug!(
+        initiator = outcome.initiator.label(),
+        reason = outcome.reason.label(),
+        "closed"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_client_is_small() {
+        /// The size of what a function of four arguments returns, without calling it.
+        fn size_of_result<A, B, C, D, F>(_function: impl FnOnce(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let task = size_of_result(carry);
+        assert!(task <= 800, "{task} bytes");
+        let client = size_of::<Client>();
+        assert!(client <= 600, "{client} bytes");
     }
 }

@@ -40,8 +40,8 @@ pub(super) enum Answer {
 /// See the module's documentation.
 pub(super) struct Client {
     pub(super) number: u64,
-    /// Under which the thread has it.
-    pub(super) key: Cell<u32>,
+    /// Under which the thread has it, while it does.
+    pub(super) key: Cell<Option<u32>>,
     pub(super) outbox: Outbox<Stream>,
     pub(super) session: RefCell<Session>,
     pub(super) facts: Box<Facts>,
@@ -65,7 +65,7 @@ impl Client {
     pub(super) fn new(number: u64, stream: Stream, facts: Facts, upgrade: Upgrade) -> Rc<Self> {
         Rc::new(Self {
             number,
-            key: Cell::new(0),
+            key: Cell::new(None),
             outbox: Outbox::new(stream),
             session: RefCell::new(Session::new(number)),
             facts: Box::new(facts),
@@ -360,6 +360,7 @@ impl Client {
     pub(super) fn ended(&self, peer: &Peer, close: link::Close) {
         self.session.borrow_mut().close();
         self.leave(peer);
+        self.answer.take();
         let code = u16::try_from(close.code).unwrap_or_default();
         self.end(Ending::ByWorker(code, close.reason));
     }
@@ -379,7 +380,7 @@ impl Client {
 /// Frames that are small are copied: as a part of what was read from the link, they would keep all of it for as long as one
 /// slow client has not taken them.
 pub(super) fn unpinned(frames: Bytes) -> Bytes {
-    const SMALL_BYTES: usize = 4 * 1024;
+    const SMALL_BYTES: usize = 16 * 1024;
     if frames.len() <= SMALL_BYTES {
         Bytes::copy_from_slice(&frames)
     } else {

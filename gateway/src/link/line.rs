@@ -55,7 +55,7 @@ pub(super) async fn serve(
     // Fan-out writes to more streams in one go than the runtime's budget for a task allows, and would find the rest
     // unwilling for no reason of theirs; the line yields by itself.
     let Err(error) = unconstrained(line.run()).await;
-    tracing::warn!(worker = peer.worker.label(), shard = thread.index(), %error, "a link has ended");
+    tracing::warn!(worker = peer.worker.label(), thread = thread.index(), %error, "a link has ended");
     drop(gauge);
     thread.link_ended(&peer);
 }

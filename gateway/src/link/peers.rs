@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use flotilla_shared::link::Welcome;
 use tokio::sync::watch;
 
 use super::dial::{Dialed, dial};
@@ -37,6 +38,10 @@ struct Known {
 }
 
 impl Known {
+    fn is_left_alone(&self, now: Instant) -> bool {
+        self.retry_at.is_some_and(|at| at > now)
+    }
+
     fn failed(&mut self, now: Instant) {
         let wait = BACK_OFF_MAX.min(BACK_OFF * 2_u32.saturating_pow(self.failures));
         self.failures = self.failures.saturating_add(1);
@@ -73,12 +78,17 @@ impl Peers {
         session: u64,
     ) -> Result<watch::Receiver<Found>, FailureKind> {
         let mut workers = self.workers.borrow_mut();
+        let now = Instant::now();
+        if !workers.contains_key(&address) {
+            // Workers come and go, and those that have gone need not be known for ever.
+            workers.retain(|_, known| !known.links.is_empty() || known.is_left_alone(now));
+        }
         let known = workers.entry(address).or_default();
         let shard = shard(thread.index(), thread.threads(), known.shards, session);
         if let Some(link) = known.links.get(&shard) {
             return Ok(link.clone());
         }
-        if known.retry_at.is_some_and(|at| at > Instant::now()) {
+        if known.is_left_alone(now) {
             return Err(FailureKind::Unreachable);
         }
         let (sender, receiver) = watch::channel(None);
@@ -95,9 +105,13 @@ impl Peers {
         }
     }
 
-    fn opened(&self, address: SocketAddr, shards: u32) {
+    /// A link is open. The worker says to which shard, of how many: before, that was a guess.
+    fn opened(&self, address: SocketAddr, guess: u32, welcome: &Welcome) {
         if let Some(known) = self.workers.borrow_mut().get_mut(&address) {
-            known.shards = Some(shards.max(1));
+            known.shards = Some(welcome.shards.max(1));
+            if let Some(link) = known.links.remove(&guess) {
+                known.links.insert(welcome.shard, link);
+            }
         }
     }
 
@@ -149,12 +163,12 @@ async fn open(
         shard = welcome.shard,
         "a link is open"
     );
-    thread.peers.opened(address, welcome.shards);
+    thread.peers.opened(address, shard, &welcome);
     let begun = Instant::now();
     let peer = Peer::new(thread.next_link(), worker, Limits::of(&welcome));
     found.send_replace(Some(Ok(peer.clone())));
     line::serve(thread.clone(), peer, socket, messages).await;
-    thread.peers.ended(address, shard, begun.elapsed());
+    thread.peers.ended(address, welcome.shard, begun.elapsed());
 }
 
 /// The shard of a worker that serves a session. Each thread has as few links as it takes for every shard to have one: what is

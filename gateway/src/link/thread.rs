@@ -79,7 +79,7 @@ impl Thread {
         let moves = spawn_local(Moves::run(self.clone()));
         let welcomed = async {
             while let Some(arrival) = arrivals.recv().await {
-                spawn_local(carry::serve(self.clone(), arrival));
+                spawn_local(carry::receive(self.clone(), arrival));
             }
         };
         tokio::select! {
@@ -116,28 +116,27 @@ impl Thread {
 
     /// The thread will look at this client when something may be due.
     pub(super) fn arm(&self, client: &Client) {
-        let Some(deadline) = client.deadline() else {
+        let (Some(key), Some(deadline)) = (client.key.get(), client.deadline()) else {
             return;
         };
         let mut wheel = self.wheel.borrow_mut();
         let armed = client.armed.get();
         if armed == 0 || wheel.tick_of(deadline) < armed {
-            client.armed.set(wheel.arm(client.key.get(), deadline));
+            client.armed.set(wheel.arm(key, deadline));
         }
     }
 
     /// A client is here from now on.
     pub(super) fn enter(&self, client: &Rc<Client>) {
         let key = self.clients.borrow_mut().insert(client.clone());
-        client.key.set(u32::try_from(key).unwrap_or(u32::MAX));
+        client.key.set(u32::try_from(key).ok());
     }
 
     /// A client is gone.
     pub(super) fn leave(&self, client: &Client) {
-        let _ = self
-            .clients
-            .borrow_mut()
-            .try_remove(client.key.get() as usize);
+        if let Some(key) = client.key.take() {
+            let _ = self.clients.borrow_mut().try_remove(key as usize);
+        }
     }
 
     /// Something has been gathered for this client.

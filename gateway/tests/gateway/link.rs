@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use flotilla_gateway::{RawConfig, Transport};
+use flotilla_gateway::RawConfig;
+use flotilla_gateway::config::{OverloadResponse, Transport};
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
 use flotilla_shared::link::{ForGateway, ForWorker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::{Client, Edge, configuration, handshake, passport, soon, token};
+use crate::common::{Client, Edge, PATH, configuration, handshake, passport, soon, token};
 use crate::link_worker::{LinkWorker, Wanted};
+use crate::tls::Pair;
 
 /// The configuration of tests with links to these workers.
 fn linked(workers: &[&LinkWorker]) -> RawConfig {
@@ -513,4 +515,80 @@ async fn clients_are_told_that_the_gateway_leaves() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn clients_with_tls_are_carried_as_well() {
+    let (worker, pair) = (LinkWorker::start().await, Pair::new());
+    let mut raw = linked(&[&worker]);
+    pair.put(&mut raw);
+    let edge = Edge::with(raw).await;
+    let url = format!("wss://localhost{PATH}");
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let stream = pair.connect(&edge).await;
+        let (mut client, _) = Box::pin(Client::upgrade(stream, &url, &[])).await.unwrap();
+        client.echo("join news 0").await;
+        client.echo(&"long ".repeat(10_000)).await;
+        clients.push(client);
+    }
+    let text = "x".repeat(100_000);
+    for offset in 1..10 {
+        worker.cast("news", Some(offset), &text).await;
+    }
+    for client in &mut clients {
+        for _ in 1..10 {
+            assert_eq!(client.receive().await, text);
+        }
+    }
+    worker.cut().await;
+    clients[0].echo("still here").await;
+}
+
+#[tokio::test]
+async fn a_page_is_told_of_overload_by_a_close_code_if_configured() {
+    let worker = LinkWorker::that(Wanted {
+        is_refusing: true,
+        ..Wanted::default()
+    })
+    .await;
+    let mut raw = linked(&[&worker]);
+    raw.overload_response = OverloadResponse::Websocket;
+    let edge = Edge::with(raw).await;
+    let mut client = edge.connect().await;
+    assert_eq!(u16::from(client.closed().await.code), 1013);
+}
+
+#[tokio::test]
+async fn each_thread_has_its_links() {
+    let worker = LinkWorker::start().await;
+    let mut raw = linked(&[&worker]);
+    raw.link.threads = 3;
+    let edge = Edge::with(raw).await;
+    let mut clients = Vec::new();
+    for _ in 0..9 {
+        let mut client = edge.connect().await;
+        client.echo("join news").await;
+        clients.push(client);
+    }
+    assert_eq!(worker.links_seen(), 3);
+    worker.cast("news", None, "to all").await;
+    for client in &mut clients {
+        assert_eq!(client.receive().await, "to all");
+    }
+    // Once over each.
+    edge.metric_becomes("flotilla_gateway_link_casts_total", |sum| sum == 3.0)
+        .await;
+    worker.cut().await;
+    for client in &mut clients {
+        client.echo("still here").await;
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_falls_silent_is_left() {
+    let (first, second, _edge, mut client) = two().await;
+    first.freeze();
+    assert_eq!(second.opened().await.generation, 2);
+    client.echo("hello again").await;
 }

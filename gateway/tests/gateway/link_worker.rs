@@ -52,6 +52,7 @@ struct Inner {
     heard: Vec<ForWorker>,
     links: HashMap<u64, Link>,
     links_seen: u64,
+    is_frozen: bool,
 }
 
 /// The worker's side of one link.
@@ -201,6 +202,11 @@ impl LinkWorker {
         }
     }
 
+    /// Says nothing more, and hears nothing.
+    pub(crate) fn freeze(&self) {
+        self.inner().is_frozen = true;
+    }
+
     /// Ends every link without a word.
     pub(crate) async fn cut(&self) {
         for out in self.outs() {
@@ -288,13 +294,20 @@ async fn serve(mut stream: TcpStream, inner: Arc<Mutex<Inner>>) {
     };
     tokio::select! {
         () = heard => {}
-        () = write(writing, outgoing) => {}
+        () = write(writing, outgoing, &inner) => {}
     }
     inner.lock().expect("no panic").links.remove(&number);
 }
 
-async fn write(mut writing: tokio::net::tcp::WriteHalf<'_>, mut outgoing: mpsc::Receiver<Out>) {
+async fn write(
+    mut writing: tokio::net::tcp::WriteHalf<'_>,
+    mut outgoing: mpsc::Receiver<Out>,
+    inner: &Mutex<Inner>,
+) {
     loop {
+        if inner.lock().expect("no panic").is_frozen {
+            std::future::pending::<()>().await;
+        }
         let mut bytes = BytesMut::new();
         match tokio::time::timeout(link::HEARTBEAT_INTERVAL, outgoing.recv()).await {
             Ok(Some(Out::Message(message))) => link::append(&ToGateway::from(message), &mut bytes),
