@@ -22,6 +22,7 @@ use crate::announce::Announcement;
 use crate::config::Config;
 use crate::drain::drain;
 use crate::edge::{Edge, EdgeApp};
+use crate::link::{Door, LinkThreads};
 use crate::listen::Listener;
 use crate::metrics::Metrics;
 use crate::route::{Membership, Pool, WorkerState};
@@ -55,6 +56,12 @@ pub enum ServeError {
     /// should be restarted.
     #[error("a part of the gateway has crashed")]
     Crashed(#[from] JoinError),
+    /// A link thread has ended, which is a bug; the process should be restarted.
+    #[error("a link thread has crashed")]
+    Links,
+    /// The system has no thread left.
+    #[error("link threads cannot be started")]
+    Threads(#[source] io::Error),
     /// The broker refuses this gateway: its login, certificate or permissions are not right.
     #[error("the gateway cannot hear the roster")]
     Broker(#[source] BrokerError),
@@ -141,16 +148,7 @@ impl Gateway {
         self.admin.local_addr()
     }
 
-    /// Serves until a drain has ended or `lifecycle` is stopped. The roster is looked for at
-    /// `brokers`, or else at the configured broker, if `pool.roster` is on.
-    ///
-    /// # Errors
-    /// When a part of the gateway has crashed.
-    pub async fn serve(
-        self,
-        lifecycle: Lifecycle,
-        brokers: Option<Brokers>,
-    ) -> Result<(), ServeError> {
+    fn introduce(&self) {
         tracing::info!(
             websocket = %self.local_addr(),
             tls = self.tls_addr().map(tracing::field::display),
@@ -163,10 +161,24 @@ impl Gateway {
                  has a key, or to anybody if workers ask for none; for development only"
             );
         }
+    }
+
+    /// Serves until a drain has ended or `lifecycle` is stopped. The roster is looked for at
+    /// `brokers`, or else at the configured broker, if `pool.roster` is on.
+    ///
+    /// # Errors
+    /// When a part of the gateway has crashed.
+    pub async fn serve(
+        self,
+        lifecycle: Lifecycle,
+        brokers: Option<Brokers>,
+    ) -> Result<(), ServeError> {
+        self.introduce();
         let (connections_max, plan) = (self.config.connections_cap(), self.config.drain);
         self.metrics.limit_connections(connections_max);
         let address = self.plain.local_addr();
         let pool = self.pool;
+        let (door, doors) = self.config.link_threads.map(Door::new).unzip();
         let edge = Arc::new(Edge {
             admission: Admission::new(
                 self.config.handshakes_max,
@@ -176,8 +188,11 @@ impl Gateway {
             pool: pool.clone(),
             connections: Arc::default(),
             metrics: self.metrics,
+            door,
             config: self.config.edge,
         });
+        let links = doors.map(|doors| LinkThreads::start(&edge, doors, &address.to_string()));
+        let mut links = links.transpose().map_err(ServeError::Threads)?;
         let roster = brokers.or(self.config.brokers).zip(self.broker_metrics);
         let roster = roster.map(|(brokers, metrics)| {
             let connections = edge.connections.clone();
@@ -215,11 +230,20 @@ impl Gateway {
         let result = tokio::select! {
             () = drain(&edge, plan, &lifecycle) => Ok(()),
             crash = crash(&mut parts) => Err(crash.into()),
+            () = links_crashed(&mut links) => Err(ServeError::Links),
             Some(ended) = routes.join_next() => Err(ended.map_or_else(Into::into, ServeError::Broker)),
         };
         shutdown.send_replace(true);
         lifecycle.stop();
         result
+    }
+}
+
+/// Waits for a link thread to crash.
+async fn links_crashed(links: &mut Option<LinkThreads>) {
+    match links {
+        Some(links) => links.crashed().await,
+        None => std::future::pending().await,
     }
 }
 

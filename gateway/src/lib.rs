@@ -5,7 +5,7 @@
 //! workers; it never looks into a message.
 //!
 //! The data path, in the order in which it is read: `listen` → `edge` (with `admit`, `identify`,
-//! `route`, `upstream`) → `relay`. What is known of the workers comes from `route::membership` and
+//! `route`, `upstream`) → `relay`, or `link` where WebSockets end at the gateway. What is known of the workers comes from `route::membership` and
 //! `health`; `drain` lets everybody go; `error` is what refused clients are told.
 
 mod admit;
@@ -20,6 +20,7 @@ mod fields;
 mod gateway;
 mod health;
 mod identify;
+mod link;
 mod listen;
 mod metrics;
 mod relay;

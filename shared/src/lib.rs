@@ -14,7 +14,7 @@
 //! | [`auth`] | tokens of clients, passports between the tiers |
 //! | [`config`], [`secret`] | layered configuration, secrets that do not show |
 //! | [`outbound`] | which servers the processes ask, and whom they trust |
-//! | [`lifecycle`], [`limits`], [`tcp`], [`clock`] | a process' phases, signals, open files, sockets and time |
+//! | [`lifecycle`], [`limits`], [`tcp`], [`clock`], [`wheel`] | a process' phases, signals, open files, sockets and time |
 //! | [`metrics`], [`admin`], [`telemetry`] | what a process tells its operators |
 //!
 //! Nothing here knows a client's socket, Pingora, or what a process is for.
@@ -39,3 +39,4 @@ pub mod secret;
 pub mod tcp;
 pub mod telemetry;
 pub mod websocket;
+pub mod wheel;

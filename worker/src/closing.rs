@@ -119,9 +119,13 @@ pub(crate) async fn close(
     ending: &Ending,
     goodbye: impl FnOnce(u16, &str) -> Bytes,
 ) {
-    if matches!(ending, Ending::Gone | Ending::Moved) {
-        return;
+    if let Some(seat) = outbox.seat() {
+        return seat.end(ending);
     }
+    let has_gone = matches!(ending, Ending::Gone | Ending::Moved);
+    let Some(socket) = outbox.socket().filter(|_| !has_gone) else {
+        return;
+    };
     if let Some((code, reason)) = ending.close() {
         outbox.close_with(
             goodbye(code, reason),
@@ -130,14 +134,14 @@ pub(crate) async fn close(
     }
     let exchange = async {
         while outbox.fate() != Fate::Broken && !matches!(outbox.flush(), Ok(true)) {
-            if outbox.socket().writable().await.is_err() {
+            if socket.writable().await.is_err() {
                 return;
             }
         }
-        let _ = SockRef::from(outbox.socket()).shutdown(Shutdown::Write);
+        let _ = SockRef::from(socket).shutdown(Shutdown::Write);
         let mut discarded = [0_u8; 512];
-        while outbox.socket().readable().await.is_ok() {
-            match outbox.socket().try_read(&mut discarded) {
+        while socket.readable().await.is_ok() {
+            match socket.try_read(&mut discarded) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}

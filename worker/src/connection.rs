@@ -5,7 +5,9 @@
 //! without a lock. Only the task reads the socket and only the task ends the connection; others ask it to.
 
 mod asks;
+mod deadlines;
 mod held;
+mod linked;
 mod moved;
 mod only;
 mod pace;
@@ -28,6 +30,7 @@ use crate::closing::{Ending, close};
 use crate::hooks::Caller;
 use crate::hub::Member;
 use crate::intake::{Input, Intake, Source};
+use crate::link::Seat;
 use crate::metrics::SentType;
 use crate::outbox::{Fate, Outbox, Pushed};
 use crate::session::{Action, Actions, Ask, Event, Pings, Publish, Session};
@@ -134,6 +137,9 @@ impl Connection {
             // Nobody is in between: it was empty.
             let _ = self.ending.set(ending);
             self.asks.break_off();
+            if let Some(seat) = self.outbox.seat() {
+                seat.ending();
+            }
             self.outbox.wake();
             self.tell_waiting();
         }
@@ -151,46 +157,18 @@ impl Connection {
         self.arm();
     }
 
-    /// Called by the timer: true work only if `tick` is the one this connection is armed for.
-    pub(crate) fn fired(self: &Rc<Self>, tick: u64) {
-        // Behind the goodbye nothing is said: not even a ping.
-        if self.armed_tick.get() != tick || self.ending.get().is_some() {
-            return;
-        }
-        self.armed_tick.set(0);
-        self.asks.tidy();
-        let stalled = self.outbox.stalled_since();
-        if stalled.is_some_and(|since| since.elapsed() >= self.shard.limits().write_timeout) {
-            self.end(Ending::Stalled);
-            return;
-        }
-        self.notify(Event::Timer);
-    }
-
-    /// Arms the wheel for the session's next deadline, or for the outbox' if that comes first.
-    pub(crate) fn arm(&self) {
-        let session = self.session.borrow().next_deadline();
-        let stall = self
-            .outbox
-            .stalled_since()
-            .map(|since| since + self.shard.limits().write_timeout);
-        let Some(deadline) = session.into_iter().chain(stall).min() else {
-            return;
-        };
-        let armed = self.armed_tick.get();
-        if let Some(tick) = self.shard.arm(self.id, deadline, armed) {
-            self.armed_tick.set(tick);
-        }
-    }
-
     /// Runs the session and performs its actions; frames for the client are appended to `frames`. What the client's next
     /// command waits for is handed back, since only the connection's task may wait.
     fn step(self: &Rc<Self>, event: Event, frames: &mut BytesMut) -> Option<Wait> {
         if let Event::Subscribed { channel, result } = &event
             && let Ok(joined) = result
-            && let Some(recovery) = &joined.recovery
         {
-            self.shard.metrics().recovered(channel, recovery);
+            if let Some(recovery) = &joined.recovery {
+                self.shard.metrics().recovered(channel, recovery);
+            }
+            if let Some(seat) = self.outbox.seat() {
+                seat.entered(channel);
+            }
         }
         let mut actions = Actions::new();
         self.session
@@ -255,6 +233,7 @@ impl Connection {
     }
 
     fn encode(&self, reply: &Reply, frames: &mut BytesMut) {
+        self.note_answer(reply.id);
         let mut scratch = BytesMut::new();
         match self.wire.append(reply, frames, &mut scratch) {
             Ok(()) => self.shard.metrics().replied(reply),
@@ -278,6 +257,7 @@ impl Connection {
                 }
             }
         }
+        self.follow_up();
         if self.is_waiting.get() {
             self.outbox.wake();
         }
@@ -315,7 +295,7 @@ impl Connection {
                 return ending.clone();
             }
             match self.outbox.fate() {
-                Fate::Open => {}
+                Fate::Open | Fate::Orphaned => {}
                 Fate::Overflowed => return Ending::Slow,
                 Fate::Closing | Fate::Broken => return Ending::Gone,
             }
@@ -330,7 +310,7 @@ impl Connection {
                         Box::pin(self.pause(until)).await;
                     }
                 }
-                writable = self.outbox.socket().writable(), if pending => {
+                writable = self.outbox.writable(), if pending => {
                     if writable.is_err() || self.outbox.flush().is_err() {
                         return Ending::Gone;
                     }
@@ -345,6 +325,10 @@ impl Connection {
             Input::Message(message) => self.message(message).await,
             Input::Commands(commands) => {
                 self.frame(&commands).await;
+                None
+            }
+            Input::Numbered(number, message) => {
+                self.numbered(number, &message).await;
                 None
             }
             Input::End(ending) => Some(ending),
@@ -382,6 +366,7 @@ impl Connection {
         if is_empty {
             self.step(Event::Malformed, &mut frames);
         }
+        self.note_handled();
         self.send(&mut frames);
         self.arm();
     }
@@ -426,6 +411,7 @@ impl Connection {
         let id = command.id;
         match command.into_request() {
             Some(request) => {
+                self.note_command(id);
                 self.shard.metrics().received(request.label());
                 if let Request::Connect(connect) = &request {
                     self.emulate(&connect.headers);
@@ -473,6 +459,10 @@ impl Member for Connection {
             return fits;
         }
         self.outbox.push(frames) != Pushed::Refused
+    }
+
+    fn seat(&self) -> Option<&Seat> {
+        self.outbox.seat()
     }
 
     fn inexpressible(&self) {

@@ -1,4 +1,5 @@
-//! Leaving in an orderly way: existing clients are closed at an even pace, so that they come back spread out.
+//! Leaving in an orderly way: existing clients are closed at an even pace, so that they come back spread out. Gateways are
+//! asked at the same pace to take those that come by links elsewhere, which those clients do not notice.
 //!
 //! Owns: the pace. New clients are refused by `accept` from the moment the drain begins; the roster tells gateways.
 
@@ -59,12 +60,15 @@ async fn close_all(shard: &Rc<Shard>, plan: DrainPlan) {
     let ends = Instant::now() + plan.window;
     let mut told = 0;
     while shard.connections() > 0 {
-        let open = shard.some_connections(usize::MAX);
+        let open = shard.connections_to_end();
         metrics.remaining.add(open.len() as i64 - told);
         told = open.len() as i64;
         let count = pace(open.len(), ends.saturating_duration_since(Instant::now()));
         for connection in open.into_iter().take(count) {
-            connection.end(Ending::Disconnect(DisconnectCode::Shutdown));
+            match connection.outbox().seat() {
+                Some(seat) => seat.release(),
+                None => connection.end(Ending::Disconnect(DisconnectCode::Shutdown)),
+            }
             metrics.closed.inc();
         }
         tokio::time::sleep(STEP).await;

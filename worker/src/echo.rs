@@ -35,7 +35,7 @@ async fn read(outbox: &Outbox, reader: &mut Reader<Outbox>) -> Ending {
                     return ending;
                 }
             }
-            writable = outbox.socket().writable(), if pending => {
+            writable = outbox.writable(), if pending => {
                 if writable.is_err() || outbox.flush().is_err() {
                     return Ending::Gone;
                 }

@@ -1,4 +1,4 @@
-//! Where what a client says comes from: its own socket, or requests of their own beside it.
+//! Where what a client says comes from: its own socket, requests of their own beside it, or a link.
 //!
 //! Owns: the one way of listening that a transport has. What is said is the connection's business.
 
@@ -8,13 +8,14 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use flotilla_shared::protocol::codes::DisconnectCode;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::emulation::Posts;
 use crate::introduction::introduction;
+use crate::link::Word;
+use crate::outbox::Outbox;
 use crate::reader::Reader;
 
 /// What a connection begins with.
@@ -36,6 +37,8 @@ pub(crate) enum Source {
         /// Those that come later; `None`, if the client only listens.
         posts: Option<Posts>,
     },
+    /// The connection's seat on a link.
+    Link,
 }
 
 /// Something that a client said.
@@ -45,6 +48,8 @@ pub(crate) enum Input {
     Message(Option<Result<Message, Error>>),
     /// A frame of commands.
     Commands(Bytes),
+    /// A message of a client on a link, and its number.
+    Numbered(u64, Bytes),
     /// Nothing more, and why.
     End(Ending),
 }
@@ -54,7 +59,7 @@ impl Input {
     pub(crate) fn bytes(&self) -> Option<usize> {
         match self {
             Self::Message(Some(Ok(message))) => Some(message.len()),
-            Self::Commands(commands) => Some(commands.len()),
+            Self::Commands(commands) | Self::Numbered(_, commands) => Some(commands.len()),
             Self::Message(_) | Self::End(_) => None,
         }
     }
@@ -65,6 +70,7 @@ pub(crate) enum Intake {
     WebSocket(Box<Reader<Connection>>),
     UniWebSocket(Box<UniWebSocket>),
     Stream(Box<Stream>),
+    Link(Rc<Connection>),
 }
 
 /// See [`Source::UniWebSocket`].
@@ -104,6 +110,7 @@ impl Intake {
                 first: Some(first),
                 posts,
             })),
+            Source::Link => Self::Link(connection),
         }
     }
 
@@ -114,6 +121,7 @@ impl Intake {
             // Boxed, so that the task of an idle WebSocket has no room for them.
             Self::UniWebSocket(socket) => Box::pin(socket.next()).await,
             Self::Stream(stream) => Box::pin(stream.next()).await,
+            Self::Link(connection) => Box::pin(next_word(connection)).await,
         }
     }
 
@@ -122,7 +130,7 @@ impl Intake {
         match self {
             Self::WebSocket(reader) => reader.flush().await,
             Self::UniWebSocket(socket) => socket.reader.flush().await,
-            Self::Stream(_) => {}
+            Self::Stream(_) | Self::Link(_) => {}
         }
     }
 }
@@ -160,13 +168,27 @@ impl Stream {
         };
         tokio::select! {
             commands = commands => Input::Commands(commands),
-            ending = ending_of(self.connection.outbox().socket()) => Input::End(ending),
+            ending = ending_of(self.connection.outbox()) => Input::End(ending),
         }
     }
 }
 
+/// What is next for a session on a link.
+async fn next_word(connection: &Connection) -> Input {
+    let Some(seat) = connection.outbox().seat() else {
+        return Input::End(Ending::Gone);
+    };
+    match seat.next().await {
+        Word::Message(number, payload) => Input::Numbered(number, payload),
+        Word::End(ending) => Input::End(ending),
+    }
+}
+
 /// How the client ends its connection, on which it has said everything.
-async fn ending_of(socket: &TcpStream) -> Ending {
+async fn ending_of(outbox: &Outbox) -> Ending {
+    let Some(socket) = outbox.socket() else {
+        return Ending::Gone;
+    };
     while socket.readable().await.is_ok() {
         match socket.try_read(&mut [0]) {
             // Whoever ends its side of a stream does not read it any more.

@@ -27,6 +27,7 @@ mod hooks;
 mod hub;
 mod intake;
 mod introduction;
+mod link;
 mod listen;
 mod look_up;
 mod metrics;
@@ -45,7 +46,6 @@ mod shard;
 mod stored;
 mod thread;
 mod user_capacity;
-mod wheel;
 mod wire;
 
 pub use config::{Config, RawConfig};

@@ -18,6 +18,7 @@ use crate::fleet::{
     Members, Moved, Question, Refresh, Roll, Subscribe, Target,
 };
 use crate::glob::Glob;
+use crate::link;
 use crate::session::{Event, ServerCommand, ServerRefresh, ServerSubscribe};
 use crate::shard::Shard;
 
@@ -28,6 +29,9 @@ pub(crate) async fn serve(shard: Rc<Shard>, mut errands: mpsc::Receiver<Errand>)
         match errand {
             Errand::Question(question, reply) => drop(reply.send(answer(&shard, &question))),
             Errand::Load(reply) => drop(reply.send(load(&shard))),
+            Errand::Link(arrival) => {
+                tokio::task::spawn_local(link::serve(shard.clone(), *arrival));
+            }
         }
         // A shard that always finds errands must still read its sockets.
         tokio::task::yield_now().await;

@@ -1,7 +1,8 @@
-//! A connection's bounded queue towards its socket.
+//! A connection's bounded queue towards its socket, or its seat on a link.
 //!
 //! Owns: the socket's write side and what the socket has not taken yet. Knows nothing of sessions, channels or the
-//! protocol: what it is given are whole, ready-made frames, shared between all the connections they go to.
+//! protocol: what it is given are whole, ready-made frames, shared between all the connections they go to. On a link
+//! nothing is queued here: it is the gateway that keeps what a client does not take.
 //!
 //! Nothing here ever waits. [`Outbox::push`] writes straight to the socket when nothing is queued; what the socket
 //! refuses is kept (shared bytes, counted) until the connection's task finds the socket writable and calls
@@ -16,6 +17,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
+
+use crate::link::Seat;
 
 /// Chunks given to one vectored write.
 const CHUNKS_PER_WRITE: usize = 32;
@@ -34,6 +37,8 @@ pub(crate) enum Fate {
     Closing,
     /// The socket failed, or the connection is over. Takes nothing more.
     Broken,
+    /// The link is gone, but the session may be somewhere else, so that it stays for a while. Takes nothing more.
+    Orphaned,
 }
 
 /// What [`Outbox::push`] did with the frames.
@@ -47,10 +52,17 @@ pub(crate) enum Pushed {
     Refused,
 }
 
+/// Where frames go.
+#[derive(Debug)]
+enum Way {
+    Socket(TcpStream),
+    Link(Box<Seat>),
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    socket: TcpStream,
+    way: Way,
     max_bytes: usize,
     /// `max_bytes`, and the largest answer that was queued since the queue was empty.
     limit_bytes: Cell<usize>,
@@ -66,8 +78,17 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(socket: TcpStream, max_bytes: usize) -> Self {
+        Self::of(Way::Socket(socket), max_bytes)
+    }
+
+    /// For a session on a link.
+    pub(crate) fn on_link(seat: Seat) -> Self {
+        Self::of(Way::Link(Box::new(seat)), usize::MAX)
+    }
+
+    fn of(way: Way, max_bytes: usize) -> Self {
         Self {
-            socket,
+            way,
             max_bytes,
             limit_bytes: Cell::new(max_bytes),
             queue: RefCell::new(VecDeque::new()),
@@ -79,14 +100,36 @@ impl Outbox {
         }
     }
 
-    /// The socket, for reading.
-    pub(crate) fn socket(&self) -> &TcpStream {
-        &self.socket
+    /// The socket, for reading; `None` on a link.
+    pub(crate) fn socket(&self) -> Option<&TcpStream> {
+        match &self.way {
+            Way::Socket(socket) => Some(socket),
+            Way::Link(_) => None,
+        }
+    }
+
+    /// The seat, for a session on a link.
+    pub(crate) fn seat(&self) -> Option<&Seat> {
+        match &self.way {
+            Way::Socket(_) => None,
+            Way::Link(seat) => Some(seat),
+        }
+    }
+
+    /// Waits until the socket takes something; for ever on a link, where nothing is queued.
+    pub(crate) async fn writable(&self) -> io::Result<()> {
+        match &self.way {
+            Way::Socket(socket) => socket.writable().await,
+            Way::Link(_) => std::future::pending().await,
+        }
     }
 
     /// Writes or queues whole frames for which the client has asked, however many bytes they are: an answer that is too
     /// large for the bound would be asked for again and again. It comes on top of the bound until all is taken.
     pub(crate) fn push_answer(&self, frames: &Bytes) -> Pushed {
+        if let Way::Link(seat) = &self.way {
+            return self.hand_over(seat, frames, true);
+        }
         let limit = self.limit_bytes.get();
         self.limit_bytes
             .set(limit.max(self.max_bytes + frames.len()));
@@ -105,7 +148,11 @@ impl Outbox {
         if self.queued_bytes.get() > 0 {
             return self.enqueue(frames.clone());
         }
-        match self.socket.try_write(frames) {
+        let socket = match &self.way {
+            Way::Socket(socket) => socket,
+            Way::Link(seat) => return self.hand_over(seat, frames, false),
+        };
+        match socket.try_write(frames) {
             Ok(written) if written == frames.len() => Pushed::Written,
             Ok(written) => {
                 let pushed = self.enqueue(frames.slice(written..));
@@ -118,6 +165,14 @@ impl Outbox {
                 Pushed::Refused
             }
         }
+    }
+
+    fn hand_over(&self, seat: &Seat, frames: &Bytes, is_answer: bool) -> Pushed {
+        if self.fate.get() != Fate::Open {
+            return Pushed::Refused;
+        }
+        seat.send(frames, is_answer);
+        Pushed::Written
     }
 
     fn enqueue(&self, frames: Bytes) -> Pushed {
@@ -143,6 +198,9 @@ impl Outbox {
     /// # Errors
     /// The socket's error; the outbox is [`Fate::Broken`] from then on.
     pub(crate) fn flush(&self) -> io::Result<bool> {
+        let Way::Socket(socket) = &self.way else {
+            return Ok(true);
+        };
         let mut queue = self.queue.borrow_mut();
         while !queue.is_empty() {
             let mut slices = [IoSlice::new(&[]); CHUNKS_PER_WRITE];
@@ -151,10 +209,7 @@ impl Outbox {
                 .zip(queue.iter())
                 .map(|(slice, chunk)| *slice = IoSlice::new(chunk))
                 .count();
-            match self
-                .socket
-                .try_write_vectored(slices.get(..used).unwrap_or_default())
-            {
+            match socket.try_write_vectored(slices.get(..used).unwrap_or_default()) {
                 Ok(written) => {
                     self.stalled_since.set(Some(Instant::now()));
                     self.taken(&mut queue, written);
@@ -211,6 +266,13 @@ impl Outbox {
         *self.queue.borrow_mut() = VecDeque::new();
         self.queued_bytes.set(0);
         self.stalled_since.set(None);
+    }
+
+    /// The link is gone.
+    pub(crate) fn orphan(&self) {
+        if self.fate.get() == Fate::Open {
+            self.fail(Fate::Orphaned);
+        }
     }
 
     fn fail(&self, fate: Fate) {

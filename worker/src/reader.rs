@@ -118,7 +118,9 @@ impl<T: AsRef<Outbox>> AsyncRead for OutboxIo<T> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let socket = self.outbox().socket();
+            let Some(socket) = self.outbox().socket() else {
+                return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+            };
             ready!(socket.poll_read_ready(cx))?;
             match socket.try_read(buf.initialize_unfilled()) {
                 Ok(read) => {

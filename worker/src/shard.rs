@@ -10,7 +10,7 @@ mod rolls;
 mod users;
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,23 +18,25 @@ use flotilla_shared::auth::PassportKeys;
 use flotilla_shared::broker::Broker;
 use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::lifecycle::Lifecycle;
+use flotilla_shared::wheel::{GRANULARITY, Wheel};
 use slab::Slab;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::api::ApiService;
 use crate::capacity::Capacity;
+use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::emulation::Sessions;
 use crate::fleet::Fleet;
 use crate::hooks::{Gates, Hooks};
 use crate::hub::Hub;
+use crate::link::{Link, Seat};
 use crate::look_up::Presences;
 use crate::metrics::ShardMetrics;
 use crate::policy::Policy;
 use crate::roll::Lives;
 use crate::session::Now;
-use crate::wheel::{GRANULARITY, Wheel};
 use announcer::{Announcements, Announcer, publish_all};
 use moves::Moves;
 use users::Users;
@@ -91,6 +93,7 @@ pub(crate) struct Shard {
     lives: RefCell<watch::Receiver<Lives>>,
     presences: Presences,
     users: RefCell<Users>,
+    links: RefCell<Vec<Weak<Link>>>,
     announcer: Announcer,
     moves: RefCell<Moves>,
     /// Until the task that publishes them has started.
@@ -125,6 +128,7 @@ impl Shard {
             lives: RefCell::new(lives),
             presences: Presences::default(),
             users: RefCell::default(),
+            links: RefCell::default(),
             announcer,
             moves: RefCell::default(),
             announcements: Cell::new(Some(announcements)),
@@ -194,6 +198,10 @@ impl Shard {
 
     /// Forgets a connection: nothing of it stays in the hub or in the list.
     pub(crate) fn detach(&self, id: u32, connection: &Connection) {
+        if let Some(seat) = connection.outbox().seat() {
+            // Said before, unless the connection ends by a panic.
+            seat.end(&Ending::Gone);
+        }
         connection.outbox().shut();
         self.leave_all(connection);
         self.users
@@ -210,6 +218,11 @@ impl Shard {
     /// Notes that this connection's user is known now.
     pub(crate) fn list(&self, id: u32, user: &str) {
         self.users.borrow_mut().add(id, user);
+    }
+
+    /// Takes in a gateway's link.
+    pub(crate) fn note_link(&self, link: &Rc<Link>) {
+        self.links.borrow_mut().push(Rc::downgrade(link));
     }
 
     /// The connections of `user` in this shard.
@@ -255,6 +268,16 @@ impl Shard {
             .take(count)
             .cloned()
             .collect()
+    }
+
+    /// Connections for whose end nothing has been done yet: nobody has asked them, or their gateway, for it.
+    pub(crate) fn connections_to_end(&self) -> Vec<Rc<Connection>> {
+        let mut open = self.all_connections();
+        open.retain(|connection| {
+            let seat = connection.outbox().seat();
+            !seat.is_some_and(Seat::is_released)
+        });
+        open
     }
 
     /// Arms the wheel for a connection, unless it is armed for an earlier tick (`armed`, 0: not armed) already.
@@ -304,17 +327,23 @@ impl Shard {
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {
                 sampled = now;
-                let connections = self.connections.borrow();
-                self.metrics.send_queue_bytes(
-                    connections
-                        .iter()
-                        .map(|(_, connection)| connection.outbox().queued_bytes())
-                        .sum(),
-                );
+                self.metrics.send_queue_bytes(self.queued_bytes());
                 let members = self.hub.borrow().members_remembered();
                 self.metrics.members_remembered(members);
             }
         }
+    }
+
+    /// What waits for clients and for gateways.
+    fn queued_bytes(&self) -> usize {
+        let connections = self.connections.borrow();
+        let outboxes = connections
+            .iter()
+            .map(|(_, own)| own.outbox().queued_bytes());
+        let mut links = self.links.borrow_mut();
+        links.retain(|link| link.strong_count() > 0);
+        let links = links.iter().filter_map(Weak::upgrade);
+        outboxes.chain(links.map(|link| link.waiting_bytes())).sum()
     }
 
     /// Makes what this shard has counted visible.

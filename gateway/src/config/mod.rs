@@ -10,6 +10,8 @@ mod raw;
 mod tls;
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use flotilla_shared::broker::Brokers;
@@ -21,7 +23,7 @@ pub(crate) use edge::EdgeConfig;
 pub(crate) use pool::PoolConfig;
 pub use raw::{
     IdentityMode, OverloadResponse, RawClient, RawConfig, RawDrain, RawHealthCheck, RawHttpApi,
-    RawIdentity, RawPool, RawSwitch, RawTls,
+    RawIdentity, RawLink, RawPool, RawSwitch, RawTls, Transport,
 };
 pub use tls::TlsConfig;
 
@@ -47,6 +49,8 @@ pub struct Config {
     pub log: LogOptions,
     pub(crate) edge: EdgeConfig,
     pub(crate) pool: PoolConfig,
+    /// Threads that serve the clients of links; `None`: there are no links.
+    pub(crate) link_threads: Option<NonZeroUsize>,
     pub(crate) connections_max: u64,
     pub(crate) handshakes_max: usize,
     pub(crate) requests_max: usize,
@@ -73,6 +77,7 @@ impl Config {
             brokers,
             drain_timeout: raw.drain.timeout,
             log: raw.log.clone(),
+            link_threads: link_threads(raw, &edge, problems),
             edge,
             pool,
             connections_max: raw.connections_max,
@@ -88,6 +93,24 @@ impl Config {
     pub(crate) fn connections_cap(&self) -> u64 {
         connections_cap(self.connections_max, FILES_PER_CONNECTION)
     }
+}
+
+fn link_threads(
+    raw: &RawConfig,
+    edge: &EdgeConfig,
+    problems: &mut Problems,
+) -> Option<NonZeroUsize> {
+    if raw.pool.transport != Transport::Link {
+        return None;
+    }
+    if edge.passport_keys.is_none() {
+        problems.add(
+            "pool.transport",
+            "link needs a key in passport: it is what workers know a gateway by",
+        );
+    }
+    let cores = || available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    Some(NonZeroUsize::new(raw.link.threads).unwrap_or_else(cores))
 }
 
 fn check_limits(raw: &RawConfig, problems: &mut Problems) {

@@ -48,6 +48,8 @@ pub struct RawConfig {
     pub passport: PassportOptions,
     /// Which workers there are.
     pub pool: RawPool,
+    /// The links to workers, with `pool.transport = "link"`.
+    pub link: RawLink,
     /// What brings a client back to the same worker, the first that is present: `user`,
     /// `cookie:NAME`, `header:NAME`, `query:NAME`, `address`. With none of them: any worker.
     pub sticky: Vec<String>,
@@ -106,6 +108,7 @@ impl Default for RawConfig {
             identity: RawIdentity::default(),
             passport: PassportOptions::default(),
             pool: RawPool::default(),
+            link: RawLink::default(),
             sticky: vec!["user".to_owned(), "address".to_owned()],
             forward_headers: Vec::new(),
             broker: BrokerOptions::default(),
@@ -249,6 +252,11 @@ pub struct RawPool {
     /// How far above its even share of connections a worker may be before its clients go to
     /// another; 1 would spread evenly, at the price of stickiness.
     pub load_factor: f64,
+    /// How WebSocket clients are taken to workers. `websocket`: each over a WebSocket of its own, which is
+    /// relayed; its end is the client's end. `link`: all over a few links; clients stay when their worker
+    /// leaves or is lost, and what many clients get comes once. That needs a key in `passport`, and
+    /// workers that have it, too.
+    pub transport: Transport,
     /// Most workers that are tried for one client.
     pub tries: usize,
     /// Time that a connection to a worker may take.
@@ -270,6 +278,7 @@ impl Default for RawPool {
             workers: vec!["127.0.0.1:8001".to_owned()],
             roster: false,
             load_factor: 1.25,
+            transport: Transport::default(),
             tries: 3,
             connect_timeout: Duration::from_secs(1),
             handshake_timeout: Duration::from_secs(5),
@@ -277,6 +286,25 @@ impl Default for RawPool {
             health_check: RawHealthCheck::default(),
         }
     }
+}
+
+/// How WebSocket clients are taken to workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// Each over a WebSocket of its own.
+    #[default]
+    Websocket,
+    /// All over a few links.
+    Link,
+}
+
+/// Options named `link.*`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawLink {
+    /// Threads that serve the clients of links. 0: as many as there are processors.
+    pub threads: usize,
 }
 
 /// Options named `pool.health_check.*`: the gateway connects to each worker now and then.

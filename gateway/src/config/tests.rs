@@ -125,3 +125,14 @@ fn a_certificate_that_cannot_be_read_is_a_mistake_in_the_configuration() {
     assert!(told.starts_with("tls: "), "{told}");
     assert!(told.contains("/nowhere/certificate.pem"), "{told}");
 }
+
+#[test]
+fn links_need_a_key_that_workers_know_the_gateway_by() {
+    let told = problems(|raw| raw.pool.transport = Transport::Link);
+    assert!(told.starts_with("pool.transport: link needs"), "{told}");
+    let told = problems(|raw| {
+        raw.pool.transport = Transport::Link;
+        raw.passport.secret_key = Some(flotilla_shared::secret::Secret::new("k".repeat(32)));
+    });
+    assert_eq!(told, "");
+}

@@ -1,5 +1,6 @@
 //! Answers that are the gateway's own: 101, and refusals.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use flotilla_shared::http::Header;
@@ -12,16 +13,15 @@ use crate::config::OverloadResponse;
 use crate::error::Refusal;
 use crate::identify::is_bearer;
 use crate::socket::see_off;
-use crate::upstream::Upstream;
 
 /// How long a client may take to read the last that it is told, and go.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The subprotocol to tell the client: the worker's choice. A client that offered nothing but its
 /// token gets that back, because browsers fail a connection that selects none of what they offered.
-pub(super) fn selected<'a>(upstream: &'a Upstream, upgrade: &'a Upgrade) -> Option<&'a str> {
+pub(crate) fn selected<'a>(chosen: Option<&'a str>, upgrade: &'a Upgrade) -> Option<&'a str> {
     let first = || offered(upgrade).filter(|protocol| is_bearer(protocol));
-    upstream.protocol.as_deref().or_else(first)
+    chosen.or_else(first)
 }
 
 /// What the client would rather have of what it offered; its token only if that is all.
@@ -45,27 +45,28 @@ pub(super) async fn switch(
     matches!(timeout(limit, send(client, &answer)).await, Ok(Ok(())))
 }
 
-/// Sends the refusal, and waits a little until the client has read it. `cors` lets the page that asks
-/// read it.
-pub(super) async fn refuse(
-    mut client: Stream,
-    upgrade: Option<&Upgrade>,
-    cors: &[Header],
-    refusal: &Refusal,
+/// What a client is told that is refused. `cors` lets the page that asks read it.
+pub(crate) fn refusal<'a>(
+    (upgrade, cors): (Option<&Upgrade>, &[Header]),
+    refusal: &'a Refusal,
     overload_response: OverloadResponse,
-) {
+) -> Cow<'a, [u8]> {
     let as_websocket = upgrade
         .filter(|_| refusal.is_overload() && overload_response == OverloadResponse::Websocket);
-    let answer = match as_websocket {
+    match as_websocket {
         Some(upgrade) => {
             let mut answer = switching_protocols(&upgrade.key, offered(upgrade));
             answer.extend_from_slice(&refusal.close());
             answer.into()
         }
         None => refusal.response(cors),
-    };
+    }
+}
+
+/// Sends a refusal, and waits a little until the client has read it.
+pub(super) async fn refuse(mut client: Stream, answer: &[u8]) {
     let deliver = async {
-        if send(&mut client, &answer).await.is_ok() {
+        if send(&mut client, answer).await.is_ok() {
             see_off(&mut client).await;
         }
     };

@@ -7,7 +7,7 @@
 //! A client opens a connection (`open`), or has a short request answered (`errand`) after which it
 //! may stay for the next one (`keep`).
 
-mod answer;
+pub(crate) mod answer;
 mod errand;
 mod keep;
 mod open;
@@ -34,6 +34,7 @@ use self::request::{Request, Wish};
 use crate::admit::Admission;
 use crate::config::EdgeConfig;
 use crate::error::Refusal;
+use crate::link::Door;
 use crate::metrics::Metrics;
 use crate::relay::Registry;
 use crate::route::Pool;
@@ -46,6 +47,8 @@ pub(crate) struct Edge {
     pub(crate) pool: Arc<Pool>,
     pub(crate) connections: Arc<Registry>,
     pub(crate) metrics: Metrics,
+    /// The way to the link threads, if there are any.
+    pub(crate) door: Option<Door>,
 }
 
 /// The edge behind one listener.
@@ -183,13 +186,7 @@ impl Edge {
     ) {
         tracing::debug!(reason = refusal.kind().label(), %refusal, "refused");
         self.metrics.rejected(refusal.kind(), start);
-        answer::refuse(
-            client,
-            upgrade,
-            cors,
-            refusal,
-            self.config.overload_response,
-        )
-        .await;
+        let answer = answer::refusal((upgrade, cors), refusal, self.config.overload_response);
+        answer::refuse(client, &answer).await;
     }
 }

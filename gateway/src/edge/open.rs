@@ -3,16 +3,18 @@
 use std::mem;
 use std::sync::Arc;
 
+use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::clock::unix_seconds;
 use flotilla_shared::websocket::Upgrade;
 use pingora::protocols::Stream;
-use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, SemaphorePermit, oneshot};
 use tokio::time::Instant;
 
 use super::request::Request;
 use super::{Edge, Visitor, answer, read};
 use crate::endpoint::Transport;
 use crate::error::Refusal;
+use crate::link::{Arrival, Door, Facts};
 use crate::metrics::Gauged;
 use crate::relay::{Relay, Session, StreamSession};
 use crate::route::{Decision, Placement, Worker, sticky_key};
@@ -25,6 +27,13 @@ struct Accepted {
     permit: OwnedSemaphorePermit,
 }
 
+/// A client that may be here.
+struct Admitted {
+    permit: OwnedSemaphorePermit,
+    claims: Option<ConnectionClaims>,
+    key: Option<String>,
+}
+
 impl Edge {
     /// `place` is held until the client is answered.
     pub(super) async fn open(
@@ -35,6 +44,11 @@ impl Edge {
         place: SemaphorePermit<'_>,
         start: Instant,
     ) {
+        // What workers take over links is what goes both ways.
+        if let (Some(door), Some(upgrade), Transport::WebSocket) = (&self.door, upgrade, transport)
+        {
+            return self.hand_over(door, visitor, request, upgrade, start).await;
+        }
         // A connection has a place of its own.
         let Visitor {
             mut client, is_tls, ..
@@ -48,7 +62,7 @@ impl Edge {
             }
         };
         if let Some(upgrade) = upgrade {
-            let protocol = answer::selected(&accepted.upstream, upgrade);
+            let protocol = answer::selected(accepted.upstream.protocol.as_deref(), upgrade);
             let limit = self.config.head_timeout;
             if !answer::switch(&mut client, upgrade, protocol, limit).await {
                 return;
@@ -85,20 +99,11 @@ impl Edge {
             Some(_) => Vec::new(),
             None => self.stream_body(client, request).await?,
         };
-        // Admit.
-        let permit = self.admission.connection()?;
-        // Identify.
-        let count = |verdict| self.metrics.verified(verdict);
-        let protocols = upgrade.map(|upgrade| &*upgrade.protocols);
-        let claims = self.config.identity.identify(
-            &request.head,
-            protocols.unwrap_or_default(),
-            unix_seconds(),
-            count,
-        )?;
-        // Route.
-        let user = claims.as_ref().map(|claims| claims.user.as_str());
-        let key = sticky_key(&self.config.sticky, &request.head, user, request.address);
+        let Admitted {
+            permit,
+            claims,
+            key,
+        } = self.admit(request, upgrade)?;
         let candidates = self.pool.route(key.as_deref());
         let opening = self.forward(request, transport.path(), claims, |forward| match upgrade {
             Some(upgrade) => Opening::websocket(forward, upgrade),
@@ -111,6 +116,77 @@ impl Edge {
             placement,
             permit,
         })
+    }
+
+    /// Admits the client, and finds out who it is and what its worker is chosen by.
+    fn admit(&self, request: &Request, upgrade: Option<&Upgrade>) -> Result<Admitted, Refusal> {
+        let permit = self.admission.connection()?;
+        let count = |verdict| self.metrics.verified(verdict);
+        let protocols = upgrade.map(|upgrade| &*upgrade.protocols);
+        let claims = self.config.identity.identify(
+            &request.head,
+            protocols.unwrap_or_default(),
+            unix_seconds(),
+            count,
+        )?;
+        let user = claims.as_ref().map(|claims| claims.user.as_str());
+        let key = sticky_key(&self.config.sticky, &request.head, user, request.address);
+        Ok(Admitted {
+            permit,
+            claims,
+            key,
+        })
+    }
+
+    /// Hands the client over to a link thread, and waits until it is answered.
+    async fn hand_over(
+        &self,
+        door: &Door,
+        visitor: Visitor,
+        request: Request,
+        upgrade: &Upgrade,
+        start: Instant,
+    ) {
+        let admitted = self.admit(&request, Some(upgrade)).and_then(|admitted| {
+            let path = Transport::WebSocket.path();
+            let claims = admitted.claims;
+            let open = self.forward(&request, path, claims, |forward| forward.session(upgrade))?;
+            Ok((admitted.permit, open, admitted.key))
+        });
+        let (permit, open, key) = match admitted {
+            Ok(admitted) => admitted,
+            Err(refusal) => {
+                let told = (Some(upgrade), request.cors.as_slice());
+                return self.refuse(visitor.client, told, &refusal, start).await;
+            }
+        };
+        let candidates = self.pool.route(key.as_deref());
+        let (answered, answer) = oneshot::channel();
+        let arrival = Arrival {
+            client: visitor.client,
+            is_tls: visitor.is_tls,
+            early: request.early,
+            upgrade: upgrade.clone(),
+            cors: request.cors,
+            facts: Facts::new(&open, key),
+            candidates,
+            permit,
+            answered,
+        };
+        if let Err(arrival) = door.enter(arrival).await {
+            let told = (Some(upgrade), arrival.cors.as_slice());
+            let refusal = Refusal::Draining;
+            return self.refuse(arrival.client, told, &refusal, start).await;
+        }
+        match answer.await {
+            Ok(Ok(())) => self.metrics.accepted(start),
+            Ok(Err(refusal)) => {
+                tracing::debug!(reason = refusal.kind().label(), %refusal, "refused");
+                self.metrics.rejected(refusal.kind(), start);
+            }
+            // The thread has ended, and with it the client.
+            Err(_) => {}
+        }
     }
 
     /// What the client has to say before its stream begins.

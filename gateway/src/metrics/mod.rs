@@ -4,6 +4,7 @@
 //! guards, so that they cannot miss a way out. What is known of the workers is read from the pool
 //! at the moment of a scrape: a worker that has left takes its series along.
 
+mod links;
 mod workers;
 
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use prometheus::{
 };
 use tokio::time::Instant;
 
+pub(crate) use self::links::{LinkMetrics, MoveReason};
 use self::workers::WorkerMetrics;
 use crate::endpoint::{Errand, Transport};
 use crate::error::RefusalKind;
@@ -47,6 +49,7 @@ pub(crate) struct Metrics {
     jwt_verifications: IntCounterVec,
     bytes: IntCounterVec,
     pub(crate) workers: WorkerMetrics,
+    pub(crate) links: LinkMetrics,
     draining: IntGauge,
     drain_remaining: IntGauge,
 }
@@ -111,6 +114,7 @@ impl Metrics {
                 &["direction"],
             )?,
             workers: WorkerMetrics::register(register, pool)?,
+            links: LinkMetrics::register(register)?,
             draining: register.gauge(
                 "flotilla_gateway_draining",
                 "1 while the gateway drains, else 0.",

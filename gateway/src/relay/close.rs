@@ -7,7 +7,7 @@ use flotilla_shared::websocket::close_frame;
 use super::tracker::NO_STATUS;
 
 /// The gateway is leaving (RFC 6455 §7.4.1).
-pub(super) const GOING_AWAY: u16 = 1001;
+pub(crate) const GOING_AWAY: u16 = 1001;
 /// The worker was lost; the client may connect again at once. Registered with IANA as "service
 /// restart".
 pub(super) const SERVICE_RESTART: u16 = 1012;
@@ -116,23 +116,23 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    pub(super) fn new(initiator: Initiator, reason: Reason) -> Self {
+    pub(crate) fn new(initiator: Initiator, reason: Reason) -> Self {
         Self { initiator, reason }
     }
 
     /// `initiator` sent the first Close frame, with this code.
-    pub(super) fn closed(initiator: Initiator, code: u16) -> Self {
+    pub(crate) fn closed(initiator: Initiator, code: u16) -> Self {
         Self::new(initiator, Reason::of(code))
     }
 }
 
 /// Tells a client that the gateway is leaving.
-pub(super) fn going_away() -> Bytes {
+pub(crate) fn going_away() -> Bytes {
     close_frame(GOING_AWAY, "gateway is shutting down")
 }
 
 /// Tells a client that its worker is gone.
-pub(super) fn worker_lost() -> Bytes {
+pub(crate) fn worker_lost() -> Bytes {
     close_frame(SERVICE_RESTART, "worker lost")
 }
 

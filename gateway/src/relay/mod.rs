@@ -14,10 +14,11 @@ mod tracker;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use close::{Initiator, Outcome, Reason};
+pub(crate) use close::{GOING_AWAY, Initiator, Outcome, Reason, going_away, worker_lost};
 pub(crate) use registry::{Order, Registry, Seat};
 pub(crate) use session::{Session, Timeouts, Traffic};
 pub(crate) use stream::StreamSession;
+pub(crate) use tracker::NO_STATUS;
 
 /// A connection that is relayed.
 pub(crate) trait Relay: Send + 'static {

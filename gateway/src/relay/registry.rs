@@ -127,6 +127,11 @@ impl Seat {
         &self.control
     }
 
+    /// Waits for the order to end at once.
+    pub(crate) async fn dropped(&self) {
+        self.control.dropped().await;
+    }
+
     /// Waits for any order to end.
     pub(crate) async fn told_to_go(&self) {
         self.control.at_least(Order::GoAway).await;

@@ -8,7 +8,7 @@
 pub(super) const CARRY_MAX: usize = 13;
 
 /// The Close status code of a frame without one (RFC 6455 §7.1.5).
-pub(super) const NO_STATUS: u16 = 1005;
+pub(crate) const NO_STATUS: u16 = 1005;
 
 const OPCODE_CLOSE: u8 = 0x8;
 const CONTROL_PAYLOAD_MAX: u8 = 125;

@@ -12,16 +12,16 @@ const READ_BYTES: usize = 1024;
 
 /// A parsed head.
 #[derive(Debug)]
-pub(super) struct AnswerHead {
-    pub(super) status: u16,
+pub(crate) struct AnswerHead {
+    pub(crate) status: u16,
     headers: Vec<(String, String)>,
     /// Bytes that it took.
-    pub(super) length: usize,
+    pub(crate) length: usize,
 }
 
 impl AnswerHead {
     /// Reads a head from a worker. What was read, head included, is in `buffer` then.
-    pub(super) async fn read<S>(stream: &mut S, buffer: &mut Vec<u8>) -> Result<Self, FailureKind>
+    pub(crate) async fn read<S>(stream: &mut S, buffer: &mut Vec<u8>) -> Result<Self, FailureKind>
     where
         S: AsyncRead + Unpin,
     {

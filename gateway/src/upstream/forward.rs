@@ -6,8 +6,11 @@
 
 use flotilla_shared::auth::passport::PASSPORT_HEADER;
 use flotilla_shared::http::RequestHead;
+use flotilla_shared::link;
+use flotilla_shared::websocket::Upgrade;
 
 use crate::fields;
+use crate::identify::is_bearer;
 
 /// Client headers that every worker gets.
 const FORWARDED: [&str; 3] = ["Host", "Origin", "User-Agent"];
@@ -26,9 +29,8 @@ pub(crate) struct Forward<'a> {
 }
 
 impl Forward<'_> {
-    /// The head of the request: with the header lines `own`, the client's headers of these `names`
-    /// besides those that always are copied, and the passport.
-    pub(super) fn request(&self, method: &str, own: &[(&str, &str)], names: &[&str]) -> String {
+    /// Where the worker has what the client asks for, with what the client says behind it.
+    fn target(&self) -> String {
         let query = self
             .head
             .query
@@ -37,32 +39,52 @@ impl Forward<'_> {
                 Some(name) => fields::without_parameter(query, name),
                 None => Some(query.to_owned()),
             });
-        let mut request = format!("{method} {}", self.path);
-        if let Some(query) = query {
-            request.push('?');
-            request.push_str(&query);
+        match query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
         }
-        request.push_str(" HTTP/1.1\r\n");
-        let mut line = |name: &str, value: &str| {
-            for part in [name, ": ", value, "\r\n"] {
-                request.push_str(part);
-            }
-        };
-        own.iter().for_each(|(name, value)| line(name, value));
+    }
+
+    /// The client's headers of these `names` besides those that always are copied, and the passport.
+    fn fields<'a>(&'a self, names: &[&'a str]) -> Vec<(&'a str, &'a str)> {
         let always = FORWARDED.iter().chain(names).copied();
         let named = |name: &str| {
             let mut always = always.clone();
             always.any(|one| one.eq_ignore_ascii_case(name))
         };
         let configured = self.headers.iter().map(String::as_str);
-        for name in always.clone().chain(configured.filter(|name| !named(name))) {
-            self.head.all(name).for_each(|value| line(name, value));
-        }
-        if let Some(passport) = self.passport {
-            line(PASSPORT_HEADER, passport);
+        let copied = always.clone().chain(configured.filter(|name| !named(name)));
+        let copied = copied.flat_map(|name| self.head.all(name).map(move |value| (name, value)));
+        let passport = self.passport.map(|passport| (PASSPORT_HEADER, passport));
+        copied.chain(passport).collect()
+    }
+
+    /// The head of the request: with the header lines `own`, and those of the client that workers get.
+    pub(super) fn request(&self, method: &str, own: &[(&str, &str)], names: &[&str]) -> String {
+        let mut request = format!("{method} {} HTTP/1.1\r\n", self.target());
+        for (name, value) in own.iter().chain(&self.fields(names)) {
+            for part in [name, ": ", value, "\r\n"] {
+                request.push_str(part);
+            }
         }
         request.push_str("\r\n");
         request
+    }
+
+    /// The same as it is told over a link. Of the subprotocols, the worker gets those without a token.
+    pub(crate) fn session(&self, upgrade: &Upgrade) -> link::Open {
+        let fields = self.fields(&[]).into_iter();
+        let headers = fields.map(|(name, value)| link::Header {
+            name: name.to_ascii_lowercase(),
+            value: value.to_owned(),
+        });
+        let offered = upgrade.protocols.iter();
+        link::Open {
+            path: self.target(),
+            headers: headers.collect(),
+            protocols: offered.filter(|one| !is_bearer(one)).cloned().collect(),
+            ..link::Open::default()
+        }
     }
 
     /// The same with a body, after which the connection is not used again.

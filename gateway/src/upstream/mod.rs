@@ -14,6 +14,7 @@ use flotilla_shared::tcp;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+pub(crate) use answer::AnswerHead;
 pub(crate) use call::{Call, CallError, Reply};
 pub(crate) use forward::Forward;
 pub(crate) use opening::{Opening, Upstream, UpstreamError};
@@ -78,7 +79,10 @@ impl FailureKind {
 }
 
 /// A connection to the worker at `address`.
-async fn connect(address: SocketAddr, limits: UpstreamLimits) -> Result<TcpStream, FailureKind> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    limits: UpstreamLimits,
+) -> Result<TcpStream, FailureKind> {
     let connect = async {
         let stream = TcpStream::connect(address).await?;
         tcp::prepare(&stream)?;

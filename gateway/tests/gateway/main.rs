@@ -11,6 +11,8 @@ mod drain;
 mod fallback;
 mod handshake;
 mod http_worker;
+mod link;
+mod link_worker;
 mod process;
 mod relay;
 mod route;

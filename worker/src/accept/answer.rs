@@ -64,6 +64,15 @@ impl Answer {
         self
     }
 
+    pub(super) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// Whether another worker may do better.
+    pub(super) fn is_temporary(&self) -> bool {
+        self.status == 503
+    }
+
     /// As it is sent.
     pub(super) fn response(&self) -> Vec<u8> {
         refusal(self.status, &self.message, &self.headers)

@@ -11,7 +11,7 @@ use super::Accepted;
 use crate::capacity::Permit;
 use crate::closing::Ending;
 use crate::connection::Connection;
-use crate::intake::Intake;
+use crate::intake::{Intake, Source};
 use crate::outbox::Outbox;
 use crate::session::Session;
 use crate::shard::Shard;
@@ -24,12 +24,13 @@ pub(super) struct Attached {
     _permit: Permit,
 }
 
-/// Takes a client in, and begins to answer it. What it says is still to be listened to.
-pub(super) async fn attach(
-    socket: TcpStream,
+/// Takes a client in, and begins to answer it by way of what `outbox` makes of the response. What the client says is
+/// still to be listened to, at the source.
+pub(super) fn attach(
     shard: &Rc<Shard>,
     accepted: Accepted,
-) -> (Attached, Intake) {
+    outbox: impl FnOnce(Vec<u8>) -> Outbox,
+) -> (Attached, Source) {
     let client = Uuid::new_v4();
     let wire = accepted.wire;
     let Passport {
@@ -46,7 +47,7 @@ pub(super) async fn attach(
         accepted.transport,
         shard.now(),
     );
-    let outbox = answered_outbox(socket, shard, accepted.response);
+    let outbox = outbox(accepted.response);
     let caller = accepted.caller;
     let (id, connection) =
         shard.attach(|id| Connection::new(id, wire, shard.clone(), outbox, session, caller));
@@ -59,8 +60,7 @@ pub(super) async fn attach(
         connection,
         _permit: accepted.permit,
     };
-    let intake = attached.connection.intake(accepted.source).await;
-    (attached, intake)
+    (attached, accepted.source)
 }
 
 /// The outbox of an accepted socket, which has been told so.
@@ -71,6 +71,15 @@ pub(super) fn answered_outbox(socket: TcpStream, shard: &Shard, response: Vec<u8
 }
 
 impl Attached {
+    pub(super) fn connection(&self) -> &Rc<Connection> {
+        &self.connection
+    }
+
+    /// Where what the client says comes from.
+    pub(super) async fn intake(&self, source: Source) -> Intake {
+        self.connection.intake(source).await
+    }
+
     /// Serves the client until its connection ends.
     pub(super) async fn run(self, intake: Intake) {
         self.connection.run(intake).await;

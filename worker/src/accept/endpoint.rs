@@ -1,7 +1,7 @@
 //! What there is at which path, by which methods.
 
 use flotilla_shared::http::paths;
-use flotilla_shared::websocket;
+use flotilla_shared::{link, websocket};
 
 /// What a path stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) enum Endpoint {
     Emulation,
     /// Methods of the server API, where clients' listener answers it.
     Api,
+    /// Links of gateways.
+    Link,
 }
 
 impl Endpoint {
@@ -29,6 +31,7 @@ impl Endpoint {
             paths::UNI_SSE => Some(Self::UniSse),
             paths::UNI_HTTP_STREAM => Some(Self::UniHttpStream),
             paths::EMULATION => Some(Self::Emulation),
+            link::PATH => Some(Self::Link),
             path if path.starts_with(paths::API_PREFIX) => Some(Self::Api),
             _ => None,
         }
@@ -37,7 +40,7 @@ impl Endpoint {
     /// The methods it takes, as in `Allow`.
     pub(super) fn methods(self) -> &'static str {
         match self {
-            Self::WebSocket | Self::UniWebSocket => "GET",
+            Self::WebSocket | Self::UniWebSocket | Self::Link => "GET",
             Self::Sse | Self::UniSse => "GET, POST, OPTIONS",
             Self::HttpStream | Self::UniHttpStream | Self::Emulation | Self::Api => "POST, OPTIONS",
         }

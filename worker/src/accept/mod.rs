@@ -10,6 +10,8 @@ mod attached;
 mod early;
 mod emulation;
 mod endpoint;
+mod link;
+mod linked;
 mod stream;
 mod websocket;
 
@@ -37,6 +39,7 @@ use emulation::Post;
 use endpoint::Endpoint;
 
 pub(crate) use early::turn_away;
+pub(crate) use linked::open;
 
 /// A request whose head has been read.
 struct Request {
@@ -50,6 +53,8 @@ enum Task {
     Connect(Box<Accepted>),
     Emulate(Post),
     Call(Call),
+    /// A gateway's link.
+    Link(link::Opening),
     /// Nothing more: this is the answer.
     Answer(Vec<u8>),
 }
@@ -112,6 +117,10 @@ async fn establish(mut socket: TcpStream, shard: Rc<Shard>) -> Option<(Attached,
     };
     let answered = match task {
         Ok(Task::Connect(accepted)) => return connect(socket, &shard, *accepted).await,
+        Ok(Task::Link(opening)) => {
+            opening.hand_over(socket, &shard).await;
+            return None;
+        }
         Ok(Task::Emulate(post)) => post.deliver(&shard).await,
         Ok(Task::Call(call)) => Ok(call.answer().await),
         Ok(Task::Answer(response)) => Ok(response),
@@ -143,7 +152,13 @@ async fn connect(
             tokio::task::spawn_local(echo(outbox, rest, limit, permit));
             None
         }
-        accepted => Some(attach(socket, shard, accepted).await),
+        accepted => {
+            let (attached, source) = attach(shard, accepted, |response| {
+                answered_outbox(socket, shard, response)
+            });
+            let intake = attached.intake(source).await;
+            Some((attached, intake))
+        }
     }
 }
 
@@ -178,6 +193,7 @@ async fn consider(socket: &mut TcpStream, request: Request, shard: &Shard) -> Re
     match Endpoint::at(&request.head.path).ok_or_else(Answer::not_found)? {
         Endpoint::WebSocket => websocket::accept(request, shard).map(Task::connect),
         Endpoint::Api if shard.common().api.is_none() => Err(Answer::not_found()),
+        Endpoint::Link => link::Opening::new(request, shard).map(Task::Link),
         Endpoint::UniWebSocket => websocket::accept_one_way(request, shard).map(Task::connect),
         endpoint => consider_http(socket, request, shard, endpoint).await,
     }

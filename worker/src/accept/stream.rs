@@ -61,6 +61,7 @@ pub(super) async fn accept(
         transport: Transport {
             session: Some(session),
             is_one_way: wire.is_one_way(),
+            is_kept_alive: false,
             ..Transport::default()
         },
         passport: visitor.passport,

@@ -17,7 +17,7 @@ use crate::wire::Wire;
 /// For a client that speaks.
 pub(super) fn accept(request: Request, shard: &Shard) -> Result<Accepted, Answer> {
     let (upgrade, passport) = admit(&request.head, shard)?;
-    let (protocol, format) = negotiate(&upgrade, &request.head);
+    let (protocol, format) = negotiate(&upgrade.protocols, &request.head);
     let wire = Wire::WebSocket(format);
     Ok(Accepted {
         response: switching_protocols(&upgrade.key, protocol),
@@ -46,6 +46,7 @@ pub(super) fn accept_one_way(request: Request, shard: &Shard) -> Result<Accepted
             pings: pings(&request.head),
             session: Some(session_id()),
             is_one_way: true,
+            is_kept_alive: false,
         },
         passport,
         source: Source::UniWebSocket {
@@ -64,7 +65,7 @@ fn admit(head: &RequestHead, shard: &Shard) -> Result<(Upgrade, Passport), Answe
     Ok((upgrade, visitor.passport))
 }
 
-fn pings(head: &RequestHead) -> Pings {
+pub(super) fn pings(head: &RequestHead) -> Pings {
     if asks(head, &["cf_ws_frame_ping_pong=true"]) {
         Pings::Transport
     } else {
@@ -73,9 +74,11 @@ fn pings(head: &RequestHead) -> Pings {
 }
 
 /// Which subprotocol is echoed, and the encoding. Most clients of the JSON encoding offer none.
-fn negotiate(upgrade: &Upgrade, head: &RequestHead) -> (Option<&'static str>, Format) {
-    let offered = upgrade
-        .protocols
+pub(super) fn negotiate(
+    protocols: &[String],
+    head: &RequestHead,
+) -> (Option<&'static str>, Format) {
+    let offered = protocols
         .iter()
         .find_map(|offered| Format::from_subprotocol(offered));
     if let Some(format) = offered {

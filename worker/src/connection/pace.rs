@@ -37,7 +37,7 @@ impl Connection {
         while self.is_listening() && self.outbox.queued_bytes() > most {
             self.arm();
             tokio::select! {
-                writable = self.outbox.socket().writable() => {
+                writable = self.outbox.writable() => {
                     if writable.is_err() || self.outbox.flush().is_err() {
                         self.outbox.shut();
                     }

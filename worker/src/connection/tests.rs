@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use flotilla_shared::auth::ChannelGrant;
-use flotilla_shared::broker::{BrokerMetrics, Brokers, MemoryBus};
+use flotilla_shared::broker::{BrokerConnection, BrokerEvents, BrokerMetrics, Brokers, MemoryBus};
 use flotilla_shared::channel::Channel;
 use flotilla_shared::config::Problems;
 use flotilla_shared::lifecycle::Lifecycle;
@@ -48,22 +48,32 @@ pub(crate) async fn shard() -> Rc<Shard> {
 }
 
 pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
+    let (shard, events) = shard_among(config, Shards::new(0), Capacity::new(10)).await;
+    // Nobody reads them, but a broker whose events nobody could read is closed.
+    std::mem::forget(events);
+    shard
+}
+
+/// One of these shards, and what its broker delivers.
+pub(crate) async fn shard_among(
+    config: &Config,
+    shards: Shards,
+    capacity: Capacity,
+) -> (Rc<Shard>, Box<dyn BrokerEvents>) {
     let registry = Registry::new();
     let metrics = BrokerMetrics::register(&registry).unwrap();
     let brokers = Brokers::Memory(MemoryBus::default());
-    let broker = brokers.connect("test", &metrics).await.unwrap();
-    // Nobody reads them, but a broker whose events nobody could read is closed.
-    std::mem::forget(broker.events);
+    let BrokerConnection { broker, events } = brokers.connect("test", &metrics).await.unwrap();
     let admission = Admission {
         passport_keys: config.passport_keys.clone(),
         passport_required: config.passport_required,
         allowed_origins: config.allowed_origins.clone(),
-        capacity: Capacity::new(10),
+        capacity,
         echoes: false,
     };
     let metrics = Metrics::register(&registry).unwrap();
     let sessions = Sessions::default();
-    Rc::new(Shard::new(
+    let shard = Rc::new(Shard::new(
         Rc::new(Policy::new(
             config,
             Revocations::default(),
@@ -72,13 +82,13 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
         config.limits.clone(),
         admission,
         Lifecycle::new(),
-        broker.broker,
+        broker,
         ShardMetrics::new(metrics.clone()),
         Common {
             fleet: Fleet::new(
                 (config.id.clone(), Life(1)),
                 ControlBroker::default(),
-                Shards::new(0),
+                shards,
                 Revocations::default(),
                 sessions.clone(),
                 metrics.fleet,
@@ -87,7 +97,8 @@ pub(crate) async fn shard_with(config: &Config) -> Rc<Shard> {
             api: None,
             gates: Gates::new(&config.hooks),
         },
-    ))
+    ));
+    (shard, events)
 }
 
 /// A connection of the shard, and its client's socket.
@@ -252,7 +263,7 @@ async fn a_client_gets_no_more_answers_than_it_takes() {
     let connect = Message::Text(r#"{"id":1,"connect":{}}"#.into());
     assert_eq!(connection.message(Some(Ok(connect))).await, None);
     // More than the system keeps for a socket that nobody reads.
-    let socket = SockRef::from(connection.outbox().socket());
+    let socket = SockRef::from(connection.outbox().socket().unwrap());
     socket.set_send_buffer_size(4096).unwrap();
     let count = 20_000;
     let commands = vec![r#"{"id":2,"rpc":{}}"#; count].join("\n");

@@ -113,7 +113,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                writable = self.outbox.socket().writable(), if pending => {
+                writable = self.outbox.writable(), if pending => {
                     if writable.is_err() || self.outbox.flush().is_err() {
                         self.outbox.shut();
                     }
@@ -176,7 +176,7 @@ async fn roomy(connection: &Weak<Connection>, turns: &Turns) -> Option<Rc<Connec
             turns.news.notified().await;
         } else if connection.is_behind(1) {
             // Its own task writes. That may take as long as the client likes, and the connection may end meanwhile.
-            let writable = connection.outbox.socket().writable();
+            let writable = connection.outbox.writable();
             let _ = tokio::time::timeout(LOOK_INTERVAL, writable).await;
             tokio::task::yield_now().await;
         } else {

@@ -46,6 +46,7 @@ pub(crate) use shards::{Errand, Load, Shards};
 
 use crate::control::ControlBroker;
 use crate::emulation::Sessions;
+use crate::link::Arrival;
 use crate::metrics::{Asked, FleetMetrics};
 use crate::revocation::Revocations as Keeper;
 use crate::roll::Lives;
@@ -142,6 +143,21 @@ impl Fleet {
             metrics,
             started: Instant::now(),
         }))
+    }
+
+    /// This worker's id.
+    pub(crate) fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// How many shards this worker has.
+    pub(crate) fn shards(&self) -> usize {
+        self.0.shards.count()
+    }
+
+    /// Hands a link to the shard of this worker that it is for.
+    pub(crate) async fn hand_over(&self, arrival: Arrival) {
+        self.0.shards.hand_over(arrival).await;
     }
 
     /// This life of this worker.

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::answer::Answer;
 use super::request::Question;
+use crate::link::Arrival;
 
 /// Errands that may wait for one shard. Who comes when it is full waits, as long as its own time limit says.
 const MAILBOX_SIZE: usize = 64;
@@ -22,6 +23,8 @@ pub(crate) enum Errand {
     Question(Arc<Question>, oneshot::Sender<Answer>),
     /// How loaded it is.
     Load(oneshot::Sender<Load>),
+    /// A link that it is to serve.
+    Link(Box<Arrival>),
 }
 
 /// What a shard holds. Users and channels by a hash, so that those of several shards can be told apart cheaply.
@@ -50,6 +53,18 @@ impl Shards {
             slot.get_or_init(|| sender);
         }
         receiver
+    }
+
+    /// How many shards there are.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Hands a link to the shard that it is for. Dropped, and thereby closed, if that one does not serve yet, or any more.
+    pub(super) async fn hand_over(&self, arrival: Arrival) {
+        if let Some(mailbox) = self.0.get(arrival.shard()).and_then(OnceLock::get) {
+            let _ = mailbox.send(Errand::Link(Box::new(arrival))).await;
+        }
     }
 
     /// Asks every shard. One that does not serve yet, or any more, has no clients and nothing to say.

@@ -53,6 +53,7 @@ fn worker_on(brokers: Brokers, id: &str, script: Script) -> Worker {
                     Some(answer) => drop(reply.send(answer)),
                     None => unanswered.push(reply),
                 },
+                Errand::Link(_) => panic!("nobody links"),
             }
         }
     });

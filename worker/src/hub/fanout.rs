@@ -32,6 +32,8 @@ pub(crate) struct Fanout {
     pub(crate) refused: Vec<(Channel, u64)>,
     /// The channel of each broker payload that is nothing of ours.
     pub(crate) malformed: Vec<Channel>,
+    /// Bytes said on links.
+    pub(crate) linked_bytes: usize,
     /// Publications of a stream that the broker had delivered before.
     pub(crate) repeated: u64,
 }
@@ -234,6 +236,9 @@ impl<M: Member> Slot<M> {
             };
             group.wire.frame(message, &mut group.frames);
             group.unflushed += 1;
+            if let Some(stamp) = stamp.filter(|_| payload.is_some()) {
+                group.reach(stamp.position.offset);
+            }
             if group.frames.len() >= TICK_MAX_BYTES {
                 refused += group.flush(fanout);
             }

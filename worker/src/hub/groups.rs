@@ -11,8 +11,12 @@ use std::rc::Rc;
 use bytes::{Bytes, BytesMut};
 use indexmap::IndexMap;
 
+use flotilla_shared::channel::Channel;
+
 use super::mode::delta;
+use super::on_links::OnLinks;
 use super::{Fanout, Member, Mode};
+use crate::link::{Seat, Topic};
 use crate::wire::Wire;
 
 /// How a member takes what happens in a channel.
@@ -32,7 +36,10 @@ pub(super) struct Group<M> {
     pub(super) delivery: Delivery,
     /// Of members that take deltas: whether they have the channel's latest publication.
     pub(super) has_base: bool,
+    /// Those who are sent everything by themselves.
     members: IndexMap<u32, Rc<M>>,
+    /// Those on links. Boxed, since most channels have none.
+    on_links: Option<Box<OnLinks<M>>>,
     /// What this tick has for each member.
     pub(super) frames: BytesMut,
     /// Messages in `frames`.
@@ -67,23 +74,12 @@ impl<M> Groups<M> {
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = &Rc<M>> {
-        self.list.iter().flat_map(|group| group.members.values())
+        self.list.iter().flat_map(Group::members)
     }
 
     /// Whether somebody is told who comes and goes.
     pub(super) fn hear_of_others(&self) -> bool {
         self.list.iter().any(|group| group.delivery.join_leave)
-    }
-
-    /// Takes out everyone who relies on getting everything; what this tick had for them is dropped.
-    pub(super) fn take_positioned(&mut self) -> Vec<Rc<M>> {
-        let lost = self
-            .list
-            .extract_if(.., |group| group.delivery.positioned)
-            .flat_map(|group| group.members.into_values())
-            .collect();
-        self.forget_what_nobody_needs();
-        lost
     }
 
     /// What makes `payload` out of the channel's latest publication, if somebody can read that and it is worth it.
@@ -151,6 +147,44 @@ impl<M> Groups<M> {
 }
 
 impl<M: Member> Groups<M> {
+    /// Takes out everyone who relies on getting everything; what this tick had for them is dropped.
+    pub(super) fn take_positioned(&mut self) -> Vec<Rc<M>> {
+        let lost = self
+            .list
+            .extract_if(.., |group| group.delivery.positioned)
+            .flat_map(Group::into_members)
+            .collect();
+        self.forget_what_nobody_needs();
+        lost
+    }
+
+    /// Gives a member that was sent everything by itself so far its place among those on its link.
+    ///
+    /// Those who take no casts are in one topic of the channel, whatever they take: it only says how far they have come,
+    /// so that whoever goes from one group to another stays where it is.
+    pub(super) fn seat(&mut self, id: u32, seat: &Seat, channel: &Channel, offset: Option<u64>) {
+        let is_its_own = |group: &Group<M>| group.members.contains_key(&id);
+        let Some(at) = self.list.iter().position(is_its_own) else {
+            return;
+        };
+        let takes_casts = self.list.get(at).is_some_and(Group::takes_casts);
+        let mut akin = self
+            .list
+            .iter()
+            .enumerate()
+            .filter(|(other, group)| *other == at || !takes_casts && !group.takes_casts());
+        let topic = akin.find_map(|(_, group)| group.on_links.as_ref()?.topic(seat).cloned());
+        let topic = topic.unwrap_or_else(|| Topic::new(seat, channel));
+        topic.join(seat, offset, takes_casts);
+        if let Some(group) = self.list.get_mut(at)
+            && let Some(member) = group.members.swap_remove(&id)
+        {
+            let on_links = &mut group.on_links;
+            let on_links = on_links.get_or_insert_with(|| Box::new(OnLinks::new()));
+            on_links.insert(id, member, topic);
+        }
+    }
+
     /// Adds a member that is not in yet. `has_base`: it takes deltas and has the channel's latest publication.
     pub(super) fn insert(&mut self, member: &Rc<M>, delivery: Delivery, has_base: bool) {
         let mut own = Group::new(member.wire(), delivery, has_base);
@@ -194,13 +228,33 @@ impl<M> Group<M> {
             delivery,
             has_base,
             members: IndexMap::new(),
+            on_links: None,
             frames: BytesMut::new(),
             unflushed: 0,
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.members.len()
+        let on_links = self.on_links.as_ref();
+        self.members.len() + on_links.map_or(0, |on_links| on_links.len())
+    }
+
+    fn members(&self) -> impl Iterator<Item = &Rc<M>> {
+        let on_links = self.on_links.iter();
+        let on_links = on_links.flat_map(|on_links| on_links.members());
+        self.members.values().chain(on_links)
+    }
+
+    /// Whether all of its members get the same, always: it may be cast.
+    fn takes_casts(&self) -> bool {
+        self.delivery.mode == Mode::Full
+    }
+
+    /// What this tick has for each member ends with this publication of the channel's stream.
+    pub(super) fn reach(&mut self, offset: u64) {
+        if let Some(on_links) = &mut self.on_links {
+            on_links.offset = Some(offset);
+        }
     }
 
     pub(super) fn takes_deltas(&self) -> bool {
@@ -225,24 +279,43 @@ impl<M> Group<M> {
             std::mem::swap(&mut self.members, &mut other.members);
         }
         self.members.extend(other.members);
+        match (&mut self.on_links, other.on_links) {
+            (Some(own), Some(other)) => own.absorb(*other),
+            (own @ None, other) => *own = other,
+            (Some(_), None) => {}
+        }
     }
 }
 
 impl<M: Member> Group<M> {
+    fn into_members(self) -> impl Iterator<Item = Rc<M>> {
+        let on_links = self.on_links.into_iter();
+        let on_links = on_links.flat_map(|on_links| on_links.into_members());
+        self.members.into_values().chain(on_links)
+    }
+
     fn remove(&mut self, id: u32) -> bool {
         let members = &mut self.members;
         let is_removed = members.swap_remove(&id).is_some();
         if is_removed && members.capacity() > 64 && members.len() < members.capacity() / 4 {
             members.shrink_to(members.len() * 2);
         }
-        is_removed
+        if is_removed {
+            return true;
+        }
+        let Some(on_links) = &mut self.on_links else {
+            return false;
+        };
+        let was_on_link = on_links.remove(id);
+        if on_links.len() == 0 {
+            self.on_links = None;
+        }
+        was_on_link
     }
 
     /// A message cannot be expressed on this wire.
     pub(super) fn inexpressible(&self) {
-        self.members
-            .values()
-            .for_each(|member| member.inexpressible());
+        self.members().for_each(|member| member.inexpressible());
     }
 
     /// Returns how many copies were refused.
@@ -259,6 +332,9 @@ impl<M: Member> Group<M> {
             } else {
                 refused += messages;
             }
+        }
+        if let Some(on_links) = &self.on_links {
+            on_links.flush(&frames, messages, self.takes_casts(), fanout);
         }
         refused
     }

@@ -22,6 +22,7 @@ mod joining;
 mod judgement;
 mod line;
 mod mode;
+mod on_links;
 mod patience;
 mod recovery;
 mod repair;
@@ -39,6 +40,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use flotilla_shared::channel::Channel;
 
+use crate::link::Seat;
 use crate::wire::Wire;
 use held::HeldBytes;
 use line::Line;
@@ -67,6 +69,10 @@ pub(crate) trait Member {
     fn wire(&self) -> Wire;
     /// Takes ready-made frames, never waiting. False when they were refused.
     fn deliver(&self, frames: &Bytes) -> bool;
+    /// Where it sits, if a link carries it: what all of a group get is cast once for each link.
+    fn seat(&self) -> Option<&Seat> {
+        None
+    }
     /// A publication cannot be expressed in this member's format; it is to be disconnected.
     fn inexpressible(&self);
 }
@@ -313,6 +319,18 @@ impl<M: Member> Hub<M> {
         }
         let token = token_of(index, slot.generation);
         self.linger_if_empty(token, now);
+    }
+
+    /// `member` has been told that it is in `channel`, and has got everything up to the channel's position. If it is on a
+    /// link, it gets from now on what is cast there.
+    pub(crate) fn seat(&mut self, channel: &Channel, member: &M) {
+        let index = self.names.get(channel);
+        if let Some(slot) = index.and_then(|index| self.slots.get_mut(*index as usize))
+            && let Some(seat) = member.seat()
+        {
+            let offset = slot.stream.as_ref().map(|stream| stream.position.offset);
+            slot.groups.seat(member.id(), seat, channel, offset);
+        }
     }
 
     fn release(&mut self, index: u32) {

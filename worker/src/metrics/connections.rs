@@ -56,6 +56,7 @@ impl Rejected {
 pub(crate) struct Connections {
     pub(crate) open: IntGauge,
     pub(crate) limit: IntGauge,
+    pub(crate) links: IntGauge,
     pub(crate) send_queue_bytes: IntGauge,
     pub(crate) opened: IntCounter,
     pub(crate) panics: IntCounter,
@@ -71,6 +72,10 @@ impl Connections {
             limit: register.gauge(
                 "flotilla_worker_connections_limit",
                 "Most client connections that the worker takes.",
+            )?,
+            links: register.gauge(
+                "flotilla_worker_links",
+                "Open links of gateways, which carry many connections each.",
             )?,
             send_queue_bytes: register.gauge(
                 "flotilla_worker_send_queue_bytes",

@@ -55,7 +55,7 @@ pub(crate) struct Messages {
     pub(super) sent: IntCounterVec,
     pub(super) received_bytes: IntCounter,
     pub(super) sent_bytes: IntCounter,
-    pub(super) delivered: IntCounter,
+    pub(crate) delivered: IntCounter,
     pub(super) command_errors: IntCounterVec,
     pub(super) limited: IntCounterVec,
     pub(super) streams: Streams,

@@ -142,6 +142,7 @@ impl ShardMetrics {
     /// Counts what one tick of the hub did.
     pub(crate) fn fanned_out(&self, fanout: &Fanout) {
         self.delivered.set(self.delivered.get() + fanout.delivered);
+        self.sent_bytes(fanout.linked_bytes);
         self.sent_by(SentType::Message, fanout.delivered);
         for (channel, copies) in &fanout.refused {
             self.dropped(channel, Dropped::QueueFull, *copies);

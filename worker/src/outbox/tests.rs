@@ -39,7 +39,7 @@ async fn drain(outbox: &Outbox, client: &mut TcpStream, want: usize) -> Vec<u8> 
     while got.len() < want {
         tokio::select! {
             read = client.read_buf(&mut got) => assert!(read.unwrap() > 0, "{} of {want} bytes", got.len()),
-            writable = outbox.socket().writable(), if outbox.queued_bytes() > 0 => {
+            writable = outbox.writable(), if outbox.queued_bytes() > 0 => {
                 writable.unwrap();
                 outbox.flush().unwrap();
             }
@@ -129,7 +129,7 @@ async fn a_client_that_is_gone_breaks_the_outbox_only() {
             break;
         }
         // The system tells of the reset with the next write.
-        outbox.socket().readable().await.unwrap();
+        outbox.socket().unwrap().readable().await.unwrap();
     }
     assert_eq!((pushed, outbox.fate()), (Pushed::Refused, Fate::Broken));
 }

@@ -235,7 +235,7 @@ impl Session {
     /// not pinged together for ever.
     pub(super) fn start_pings(&mut self, now: Now) {
         let interval = self.policy.client.ping_interval;
-        if interval.is_zero() {
+        if interval.is_zero() || self.transport.is_kept_alive {
             return;
         }
         // The client id is random; its low bits serve as the jitter.

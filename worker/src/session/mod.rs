@@ -196,6 +196,11 @@ impl Session {
         self.transport.session.as_deref()
     }
 
+    /// How its client is pinged.
+    pub(crate) fn pings(&self) -> Pings {
+        self.transport.pings
+    }
+
     /// Adds a subscription. Most clients have one, for which a vector's first growth would make room for four.
     fn keep(&mut self, subscription: Subscription) {
         if self.subscriptions.is_empty() {
@@ -331,6 +336,8 @@ impl Session {
             (Pings::Transport, Pings::Messages) => {}
             // In the client protocol only an answer that was asked for counts; anything else is a client that does not
             // speak it.
+            // It came with something else: the gateway keeps those to itself that come alone.
+            (Pings::Messages, Pings::Messages) if self.transport.is_kept_alive => {}
             (Pings::Messages, Pings::Messages) if self.pongs_due > 0 => {
                 self.pongs_due -= 1;
                 if self.pongs_due == 0 {

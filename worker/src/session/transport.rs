@@ -11,6 +11,8 @@ pub(crate) struct Transport {
     pub(crate) session: Option<Box<str>>,
     /// The client only listens: it cannot say anything behind its connect command.
     pub(crate) is_one_way: bool,
+    /// A gateway pings the client, and ends it if it does not answer.
+    pub(crate) is_kept_alive: bool,
 }
 
 impl Transport {

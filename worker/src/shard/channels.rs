@@ -155,6 +155,11 @@ impl Shard {
         self.hub.borrow_mut().leave(channel, member, Instant::now());
     }
 
+    /// `member`'s client has been told that it is in `channel`: on a link it gets what the others there get.
+    pub(crate) fn seat(&self, channel: &Channel, member: &Connection) {
+        self.hub.borrow_mut().seat(channel, member);
+    }
+
     /// Takes a connection out of all its channels, whose other subscribers hear of it where they want to; unless it is
     /// in them from another worker now.
     pub(crate) fn leave_all(&self, connection: &Connection) {

@@ -242,6 +242,7 @@ fn who_only_listens_is_told_of_the_back_ends_error_by_a_code() {
     ] {
         let transport = Transport {
             is_one_way: true,
+            is_kept_alive: false,
             ..Transport::default()
         };
         let mut bench = Bench::over(transport, hooked(), None);

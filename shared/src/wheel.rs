@@ -1,4 +1,4 @@
-//! A hashed timer wheel: the one timer of a shard.
+//! A hashed timer wheel: the one timer of a thread that has many connections.
 //!
 //! Owns: which connection wants to be woken when. Knows nothing of connections, sockets or clocks; time is an
 //! argument. There is no timer per connection: an idle connection costs one entry of 16 bytes here.
@@ -9,7 +9,7 @@
 use std::time::{Duration, Instant};
 
 /// How finely deadlines are told apart. Pings, expiries and write stalls are all counted in seconds.
-pub(crate) const GRANULARITY: Duration = Duration::from_millis(100);
+pub const GRANULARITY: Duration = Duration::from_millis(100);
 
 /// Slots of the wheel: deadlines further away than `SLOTS * GRANULARITY` (51.2 s) fire early, at the horizon, and
 /// are armed again by their owner.
@@ -17,7 +17,7 @@ const SLOTS: usize = 512;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(crate) struct Wheel {
+pub struct Wheel {
     started: Instant,
     /// Ticks that have been fired already.
     now: u64,
@@ -31,7 +31,8 @@ struct Entry {
 }
 
 impl Wheel {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// An empty wheel, whose first tick is [`GRANULARITY`] from `now`.
+    pub fn new(now: Instant) -> Self {
         Self {
             started: now,
             now: 0,
@@ -41,7 +42,7 @@ impl Wheel {
 
     /// Arms `key` and returns the tick at which it will fire: never before `deadline` unless that lies beyond the
     /// horizon, and never in a tick that has fired already.
-    pub(crate) fn arm(&mut self, key: u32, deadline: Instant) -> u64 {
+    pub fn arm(&mut self, key: u32, deadline: Instant) -> u64 {
         let tick = self.tick_of(deadline);
         if let Some(slot) = self.slots.get_mut(tick as usize % SLOTS) {
             slot.push(Entry { key, tick });
@@ -50,14 +51,14 @@ impl Wheel {
     }
 
     /// The tick in which `deadline` would fire if it were armed now.
-    pub(crate) fn tick_of(&self, deadline: Instant) -> u64 {
+    pub fn tick_of(&self, deadline: Instant) -> u64 {
         let wanted = deadline.saturating_duration_since(self.started).as_nanos();
         let tick = u64::try_from(wanted.div_ceil(GRANULARITY.as_nanos())).unwrap_or(u64::MAX);
         tick.clamp(self.now + 1, self.now + SLOTS as u64 - 1)
     }
 
     /// Fires everything due at `now`: appends `(key, tick)` to `due`, in order of ticks.
-    pub(crate) fn advance(&mut self, now: Instant, due: &mut Vec<(u32, u64)>) {
+    pub fn advance(&mut self, now: Instant, due: &mut Vec<(u32, u64)>) {
         let elapsed = now.saturating_duration_since(self.started).as_nanos();
         let target = u64::try_from(elapsed / GRANULARITY.as_nanos()).unwrap_or(u64::MAX);
         while self.now < target {
