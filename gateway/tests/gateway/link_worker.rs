@@ -310,10 +310,12 @@ async fn write(
         }
         let mut bytes = BytesMut::new();
         match tokio::time::timeout(link::HEARTBEAT_INTERVAL, outgoing.recv()).await {
-            Ok(Some(Out::Message(message))) => link::append(&ToGateway::from(message), &mut bytes),
+            Ok(Some(Out::Message(message))) => {
+                assert!(link::append(&ToGateway::from(message), &mut bytes));
+            }
             Ok(Some(Out::Bytes(nonsense))) => bytes.extend_from_slice(nonsense),
             Ok(Some(Out::Cut) | None) => return,
-            Err(_) => link::append(&ToGateway::default(), &mut bytes),
+            Err(_) => assert!(link::append(&ToGateway::default(), &mut bytes)),
         }
         if writing.write_all(&bytes).await.is_err() {
             return;
