@@ -8,6 +8,7 @@ mod asks;
 mod deadlines;
 mod held;
 mod linked;
+mod moved;
 mod only;
 mod pace;
 mod wait;
@@ -173,6 +174,11 @@ impl Connection {
         self.session
             .borrow_mut()
             .handle(event, self.shard.now(), &mut actions);
+        self.perform(actions, frames)
+    }
+
+    /// Performs what a session wants done; see [`Connection::step`].
+    fn perform(self: &Rc<Self>, actions: Actions, frames: &mut BytesMut) -> Option<Wait> {
         let mut wait = None;
         for action in actions {
             match action {
@@ -185,7 +191,10 @@ impl Connection {
                 }
                 Action::Unsubscribe(channel) => self.shard.leave(&channel, self),
                 Action::Publish(publish) => wait = Some(Wait::Broker(publish)),
-                Action::Announce(channel, push) => self.shard.announce(&channel, &push),
+                Action::Announce(channel, push, attachment) => {
+                    self.shard.announce(&channel, &push, attachment);
+                }
+                Action::Arrived(origin) => self.arrived(*origin),
                 Action::LookUp(wanted) => self.look_up(wanted),
                 Action::Ask(ask) if ask.about.is_in_order() => wait = Some(Wait::BackEnd(ask)),
                 Action::Ask(ask) => self.ask(ask),
@@ -238,6 +247,7 @@ impl Connection {
     }
 
     fn send(&self, frames: &mut BytesMut) {
+        self.say_state();
         if !frames.is_empty() {
             let frames = std::mem::take(frames).freeze();
             self.shard.metrics().sent_bytes(frames.len());
@@ -323,8 +333,8 @@ impl Connection {
                 self.frame(&commands).await;
                 None
             }
-            Input::Numbered(number, message) => {
-                self.numbered(number, &message).await;
+            Input::Numbered(said, message) => {
+                self.numbered(said, &message).await;
                 None
             }
             Input::End(ending) => Some(ending),

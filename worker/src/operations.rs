@@ -15,7 +15,7 @@ use crate::closing::Goodbye;
 use crate::connection::Connection;
 use crate::fleet::{
     Answer, ConnectionInfo, ConnectionList, Connections, Counts, Disconnect, Errand, Listed, Load,
-    Members, Question, Refresh, Roll, Subscribe, Target,
+    Members, Moved, Question, Refresh, Roll, Subscribe, Target,
 };
 use crate::glob::Glob;
 use crate::link;
@@ -50,6 +50,7 @@ fn answer(shard: &Rc<Shard>, question: &Question) -> Answer {
         Question::Channels(asked) => channels(shard, &asked.pattern),
         Question::Connections(asked) => connections(shard, asked),
         Question::Revoke(_) => revoke(shard),
+        Question::Moved(moved) => forget(shard, moved),
         // Those are answered for the worker as a whole.
         Question::Info(_) | Question::Emulate(_) | Question::Revocations(_) => Answer::refused(),
     }
@@ -154,7 +155,11 @@ fn roll(shard: &Shard, channels: &[String]) -> Answer {
     for (name, place) in channels.iter().zip(0..) {
         if let Some(channel) = channel(shard, name) {
             let members = shard.announced_in(&channel).into_iter();
-            entries.extend(members.map(|member| Listed { place, member }));
+            entries.extend(members.map(|(member, generation)| Listed {
+                place,
+                member,
+                generation,
+            }));
         }
     }
     Answer::Roll(Roll { life: 0, entries })
@@ -223,6 +228,19 @@ fn revoke(shard: &Shard) -> Answer {
         if let Some(refusal) = refusal {
             let command = ServerCommand::Disconnect(refusal.code().into());
             connection.notify(Event::Command(command));
+        }
+    }
+    Answer::done()
+}
+
+/// Lets go of sessions that are elsewhere now.
+fn forget(shard: &Shard, moved: &Moved) -> Answer {
+    for session in &moved.sessions {
+        let Ok(client) = Uuid::parse_str(&session.client) else {
+            continue;
+        };
+        for connection in shard.connections_as(&session.user, client) {
+            connection.moved(session.generation);
         }
     }
     Answer::done()

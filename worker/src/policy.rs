@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_shared::auth::Verifier;
+use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::hooks::{Hook, HookOptions};
@@ -112,6 +113,20 @@ pub(crate) struct ClientOptions {
     pub(crate) personal_channel: Option<PersonalChannel>,
     /// The connect result names this worker also on WebSocket.
     pub(crate) expose_node: bool,
+    /// What becomes of publications that a lost worker may have published.
+    pub(crate) unacknowledged: Unacknowledged,
+}
+
+/// What becomes of a client's publication in a channel without history, if the worker that had it was lost before it said
+/// whether it was published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unacknowledged {
+    /// It is published, maybe for the second time.
+    #[default]
+    Repeat,
+    /// It counts as published, and maybe never was.
+    Drop,
 }
 
 /// A channel for each user, to which the server subscribes all connections of the user.

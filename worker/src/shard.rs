@@ -5,6 +5,7 @@
 
 mod announcer;
 mod channels;
+mod moves;
 mod rolls;
 mod users;
 
@@ -20,6 +21,7 @@ use flotilla_shared::lifecycle::Lifecycle;
 use flotilla_shared::wheel::{GRANULARITY, Wheel};
 use slab::Slab;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use crate::api::ApiService;
 use crate::capacity::Capacity;
@@ -36,6 +38,7 @@ use crate::policy::Policy;
 use crate::roll::Lives;
 use crate::session::Now;
 use announcer::{Announcements, Announcer, publish_all};
+use moves::Moves;
 use users::Users;
 
 /// How often the outboxes are summed for the metrics.
@@ -92,6 +95,7 @@ pub(crate) struct Shard {
     users: RefCell<Users>,
     links: RefCell<Vec<Weak<Link>>>,
     announcer: Announcer,
+    moves: RefCell<Moves>,
     /// Until the task that publishes them has started.
     announcements: Cell<Option<Announcements>>,
 }
@@ -126,6 +130,7 @@ impl Shard {
             users: RefCell::default(),
             links: RefCell::default(),
             announcer,
+            moves: RefCell::default(),
             announcements: Cell::new(Some(announcements)),
         }
     }
@@ -232,6 +237,24 @@ impl Shard {
             .collect()
     }
 
+    /// The connections of this client, of whom it is known that it is connected. After a move there may be two.
+    pub(crate) fn connections_as(&self, user: &str, client: Uuid) -> Vec<Rc<Connection>> {
+        let is_it = |connection: &&Rc<Connection>| {
+            let session = connection.session().borrow();
+            session.is_connected() && session.client() == client
+        };
+        let connections = self.connections.borrow();
+        if user.is_empty() {
+            // Nobody's are not in the index.
+            let all = connections.iter().map(|(_, connection)| connection);
+            return all.filter(is_it).cloned().collect();
+        }
+        let users = self.users.borrow();
+        let ids = users.candidates(user);
+        let of_user = ids.filter_map(|id| connections.get(id as usize));
+        of_user.filter(is_it).cloned().collect()
+    }
+
     /// Every connection of this shard that nobody has asked to end yet.
     pub(crate) fn all_connections(&self) -> Vec<Rc<Connection>> {
         self.some_connections(usize::MAX)
@@ -298,6 +321,7 @@ impl Shard {
             self.settle();
             self.check_streams();
             self.call_rolls(now);
+            self.tell_moves();
             self.repair_streams();
             self.flush_metrics();
             if now.saturating_duration_since(sampled) >= SAMPLE_INTERVAL {

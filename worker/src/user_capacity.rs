@@ -42,6 +42,17 @@ impl UserCapacity {
         }
     }
 
+    /// A place for a connection that was counted before: here, or at another worker. It is not refused.
+    pub(crate) fn take_beyond(&self, user: &str) -> Option<UserPermit> {
+        if self.limit == 0 || user.is_empty() {
+            return None;
+        }
+        let user = self.hasher.hash_one(user);
+        *self.users.lock().entry(user).or_default() += 1;
+        let users = self.users.clone();
+        Some(UserPermit { users, user })
+    }
+
     /// A place for one more connection of `user`; none is needed where nothing is limited, and by anonymous users, who
     /// may be anybody.
     pub(crate) fn take(&self, user: &str) -> Result<Option<UserPermit>, TooMany> {
@@ -93,6 +104,19 @@ mod tests {
         assert!(third.is_some() && of("ada").is_none());
         drop((second, third, other));
         assert!(capacity.users.lock().is_empty());
+    }
+
+    #[test]
+    fn who_comes_from_another_worker_is_let_in_and_counted() {
+        let capacity = UserCapacity::new(1);
+        let first = capacity.take("ada").ok().flatten();
+        let moved = capacity.take_beyond("ada");
+        assert!(moved.is_some() && capacity.take("ada").is_err());
+        drop(first);
+        assert!(capacity.take("ada").is_err());
+        drop(moved);
+        assert!(capacity.take("ada").is_ok());
+        assert!(UserCapacity::new(0).take_beyond("ada").is_none());
     }
 
     #[test]

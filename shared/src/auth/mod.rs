@@ -12,6 +12,7 @@ pub mod jwt;
 mod key;
 mod options;
 pub mod passport;
+mod seal;
 #[cfg(test)]
 mod signer;
 
@@ -21,3 +22,4 @@ pub use jwks::JwksRefresher;
 pub use jwt::{TokenError, Verifier};
 pub use options::TokenOptions;
 pub use passport::{Passport, PassportError, PassportKeys, PassportOptions};
+pub use seal::Unsealed;

@@ -127,11 +127,11 @@ impl PassportError {
 #[error("a passport key has at least {PASSPORT_KEY_MIN_BYTES} bytes")]
 pub struct ShortKey;
 
-/// Signs and verifies passports.
+/// Signs and verifies passports, and seals what workers write for each other.
 #[derive(Debug)]
 pub struct PassportKeys {
-    signing: Secret,
-    accepted: Vec<Key>,
+    pub(super) signing: Secret,
+    pub(super) accepted: Vec<Key>,
 }
 
 impl PassportKeys {

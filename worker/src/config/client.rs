@@ -26,6 +26,7 @@ pub(super) fn options(raw: &RawConfig, problems: &mut Problems) -> ClientOptions
         recovery_max_publication_limit: client.recovery_max_publication_limit,
         personal_channel: personal_channel(raw, problems),
         expose_node: client.expose_node,
+        unacknowledged: client.unacknowledged_publications,
     }
 }
 

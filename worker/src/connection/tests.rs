@@ -221,6 +221,20 @@ async fn ends_outside() {
 }
 
 #[tokio::test]
+async fn a_session_is_let_go_of_only_where_it_was_attached_before() {
+    let shard = shard().await;
+    let (on_a_link, _client) = connect(&shard).await;
+    on_a_link.session().borrow_mut().attached(2);
+    on_a_link.moved(2);
+    assert_eq!(on_a_link.ending(), None);
+    on_a_link.moved(3);
+    assert_eq!(on_a_link.ending(), Some(&Ending::Moved));
+    let (by_itself, _client) = connect(&shard).await;
+    by_itself.moved(3);
+    assert_eq!(by_itself.ending(), None);
+}
+
+#[tokio::test]
 async fn a_client_that_vanishes_has_not_violated_the_protocol() {
     let (connection, client) = connect(&shard().await).await;
     drop(client);

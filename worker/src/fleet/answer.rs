@@ -75,6 +75,9 @@ pub(crate) struct Listed {
     pub(crate) place: u32,
     #[prost(message, required, tag = "2")]
     pub(crate) member: ClientInfo,
+    /// How often its session had been attached to a worker when it came to this one; 0: it cannot move.
+    #[prost(uint32, tag = "3")]
+    pub(crate) generation: u32,
 }
 
 /// See [`Answer::Counts`].
@@ -177,7 +180,8 @@ impl Answer {
             | Question::Unsubscribe(_)
             | Question::Disconnect(_)
             | Question::Refresh(_)
-            | Question::Revoke(_) => Self::done(),
+            | Question::Revoke(_)
+            | Question::Moved(_) => Self::done(),
         }
     }
 

@@ -38,8 +38,8 @@ pub(crate) use answer::{
 };
 pub(crate) use gather::Gathered;
 pub(crate) use request::{
-    Channels, Connections, Disconnect, Emulate, InChannel, Info, Newcomer, Question, Refresh,
-    Revocations, RollCall, Subscribe, Target, Unsubscribe,
+    Channels, Connections, Disconnect, Emulate, InChannel, Info, Moved, MovedSession, Newcomer,
+    Question, Refresh, Revocations, RollCall, Subscribe, Target, Unsubscribe,
 };
 pub(crate) use revoke::keep_in_step;
 pub(crate) use shards::{Errand, Load, Shards};

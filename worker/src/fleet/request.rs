@@ -15,7 +15,10 @@ use crate::revocation::Revocation;
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Request {
     /// `None`: one that this version does not know.
-    #[prost(oneof = "Question", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13")]
+    #[prost(
+        oneof = "Question",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+    )]
     pub(crate) question: Option<Question>,
 }
 
@@ -61,6 +64,9 @@ pub(crate) enum Question {
     /// Who is in channels, of those who are announced to the channels' subscribers.
     #[prost(message, tag = "13")]
     Roll(RollCall),
+    /// Let go of sessions that are at the asker now.
+    #[prost(message, tag = "14")]
+    Moved(Moved),
 }
 
 /// Which connections a command is for: those of a user, fewer if more is said.
@@ -179,6 +185,27 @@ pub(crate) struct InChannel {
 pub(crate) struct RollCall {
     #[prost(string, repeated, tag = "1")]
     pub(crate) channels: Vec<String>,
+}
+
+/// See [`Question::Moved`].
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Moved {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) sessions: Vec<MovedSession>,
+}
+
+/// A session that is elsewhere now.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub(crate) struct MovedSession {
+    /// The client's id.
+    #[prost(string, tag = "1")]
+    pub(crate) client: String,
+    /// Its user, by which it is found.
+    #[prost(string, tag = "2")]
+    pub(crate) user: String,
+    /// How often it has been attached where it is. Where it was attached less often, it is not any more.
+    #[prost(uint32, tag = "3")]
+    pub(crate) generation: u32,
 }
 
 /// See [`Question::Channels`].

@@ -95,7 +95,7 @@ impl<M: Member> Hub<M> {
         };
         if let Some(payload) = announced
             && push.publication.is_none()
-            && !self.rolls.note(slot, &push, payload, now)
+            && !self.rolls.note((slot, token), &push, payload, now)
         {
             return 0;
         }

@@ -17,7 +17,7 @@ use prost::Message as _;
 use super::line::Line;
 use super::slot::Slot;
 use super::{Fanout, Hub, Member, slot_of, token_of};
-use crate::roll::{Lives, Notice, Peer, Roll, life_of};
+use crate::roll::{Lives, Notice, Peer, Roll, source_of};
 
 /// Most channels in one question.
 const CHANNELS_PER_QUESTION: usize = 256;
@@ -71,8 +71,8 @@ pub(crate) struct RollOf {
 /// What came of a [`RollQuestion`].
 #[derive(Debug)]
 pub(crate) enum RollAnswer {
-    /// The members, by the place of their channel in the question.
-    Members(HashMap<usize, Vec<ClientInfo>>),
+    /// The members, and how often each had been attached, by the place of their channel in the question.
+    Members(HashMap<usize, Vec<(ClientInfo, u32)>>),
     /// There are more than an answer holds.
     TooMany,
     /// None.
@@ -116,7 +116,7 @@ impl Rolls {
     /// Whether subscribers are to be told what a worker has announced.
     pub(super) fn note<M>(
         &mut self,
-        slot: &mut Slot<M>,
+        (slot, token): (&mut Slot<M>, u64),
         push: &Push,
         payload: Bytes,
         now: Instant,
@@ -124,7 +124,8 @@ impl Rolls {
         let Some(roll) = &mut slot.roll else {
             return true;
         };
-        let life = life_of(payload);
+        let source = source_of(payload);
+        let life = source.life;
         if life == Life::UNKNOWN {
             return true;
         }
@@ -132,10 +133,18 @@ impl Rolls {
             if !self.known.contains_key(&life) {
                 self.unheard.entry(life).or_insert(now);
             }
-            return roll.joined(life, info);
+            let is_told = roll.joined(source, info);
+            // Whether it is still there is for its worker to say.
+            if source.attachment.from.is_some()
+                && roll.is_open(life)
+                && self.known.contains_key(&life)
+            {
+                self.want(life, token);
+            }
+            return is_told;
         }
         match &push.leave {
-            Some(Leave { info: Some(info) }) => roll.has_left(life, info),
+            Some(Leave { info: Some(info) }) => roll.has_left(source, info),
             _ => true,
         }
     }
@@ -272,6 +281,7 @@ impl<M: Member> Hub<M> {
             let is_wanted = match answer {
                 RollAnswer::Members(members) => {
                     let there = members.get(&place).into_iter().flatten();
+                    let there = there.map(|(member, generation)| (member, *generation));
                     roll.answered(life, of.asked, there)
                 }
                 RollAnswer::TooMany if is_hopeless => {

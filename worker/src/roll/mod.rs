@@ -9,8 +9,14 @@
 //! account is judged by when it was asked for. Who joined since then need not be in it; who left since then is not let
 //! in by it. Both hold whichever way announcements and accounts overtake each other, since a worker tells of its
 //! members only what has happened, and announces only afterwards.
+//!
+//! A session may move from one life to another, each time with a higher *generation*, and its client has not left: nobody
+//! is told. What is known of the highest generation counts, in whatever order it is heard; what an older one says is
+//! passed over. A move of somebody who is not known here (it was missed elsewhere before the move was heard of, or
+//! this is old news of one who has left) is believed, and its new life is asked.
 
 mod announcement;
+mod member;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -18,10 +24,10 @@ use std::sync::Arc;
 
 use flotilla_shared::protocol::types::ClientInfo;
 use flotilla_shared::roster::Life;
-use prost::Message as _;
 use uuid::Uuid;
 
-pub(crate) use announcement::{announcement, life_of};
+pub(crate) use announcement::{Attachment, Source, announcement, source_of};
+use member::{Info, Left, Member, Told};
 
 /// The lives that are in the fleet.
 pub(crate) type Lives = Arc<BTreeMap<Life, Peer>>;
@@ -44,36 +50,14 @@ pub(crate) struct Roll {
     members: HashMap<Uuid, Member>,
     /// Lives of whose members no account is there yet, or a new one is needed.
     open: Vec<Open>,
-    /// Who has left a life that is to be asked, and the number of questions that had been asked by then.
-    left: HashMap<Uuid, (Life, u32)>,
+    /// Who has left a life that is to be asked.
+    left: HashMap<Uuid, Left>,
     /// Members of whom something has to be told.
     due: VecDeque<Uuid>,
     /// Counts the questions.
     asked: u32,
     /// Whether there were more members than are remembered: the leaves of those who are not known are told, too.
     is_overfull: bool,
-}
-
-#[derive(Debug)]
-struct Member {
-    life: Life,
-    /// The number of questions that had been asked when it was known to be there.
-    seen: u32,
-    told: Told,
-    /// It is not there. Subscribers have to be told that it has left.
-    is_missing: bool,
-    info: Info,
-}
-
-/// What subscribers know of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Told {
-    /// Nothing from here; it was there before them.
-    Nothing,
-    /// That it is there.
-    Join,
-    /// Nothing, or that it is not there. They have to be told that it is.
-    JoinDue,
 }
 
 #[derive(Debug)]
@@ -94,28 +78,6 @@ pub(crate) enum Notice {
     Leave(ClientInfo),
 }
 
-/// What is known of a client besides its id, as small as it gets.
-#[derive(Debug)]
-struct Info(Box<[u8]>);
-
-impl Info {
-    fn new(info: &ClientInfo) -> Self {
-        let rest = ClientInfo {
-            client: String::new(),
-            ..info.clone()
-        };
-        Self(rest.encode_to_vec().into())
-    }
-
-    fn of(&self, client: Uuid) -> ClientInfo {
-        ClientInfo {
-            client: client.to_string(),
-            // It was written here.
-            ..ClientInfo::decode(&*self.0).unwrap_or_default()
-        }
-    }
-}
-
 impl Roll {
     /// Of a channel that has just got its first subscriber who wants to know. The members of `lives` were there before.
     pub(crate) fn new<'a>(lives: impl IntoIterator<Item = &'a Life>) -> Self {
@@ -132,14 +94,28 @@ impl Roll {
     }
 
     /// A worker announces that a client has come. False: nobody is to be told.
-    pub(crate) fn joined(&mut self, life: Life, info: &ClientInfo) -> bool {
+    pub(crate) fn joined(&mut self, source: Source, info: &ClientInfo) -> bool {
         let Ok(client) = Uuid::parse_str(&info.client) else {
             return true;
         };
+        let Source { life, attachment } = source;
+        if let Some(from) = attachment.from {
+            return self.moved(client, life, from, attachment.generation, info);
+        }
+        if let Some(known) = self.members.get_mut(&client)
+            && known.generation > attachment.generation
+        {
+            // It has come there, and gone on since.
+            return known.tell();
+        }
+        if self.has_left_since(client, attachment.generation) {
+            return false;
+        }
         self.left.remove(&client);
         let is_full = self.members.len() >= MEMBERS_MAX;
         let member = Member {
             life,
+            generation: attachment.generation,
             seen: self.asked,
             told: Told::Join,
             is_missing: false,
@@ -161,23 +137,93 @@ impl Roll {
         }
     }
 
+    /// A worker announces that a client is there now that was at another one before.
+    fn moved(
+        &mut self,
+        client: Uuid,
+        life: Life,
+        from: Life,
+        generation: u32,
+        info: &ClientInfo,
+    ) -> bool {
+        if let Some(known) = self.members.get_mut(&client) {
+            if known.generation < generation {
+                known.owned(life, generation, self.asked);
+                known.info = Info::new(info);
+            }
+            // Whoever was there before the subscribers still was.
+            return known.told == Told::JoinDue && known.tell();
+        }
+        if self.has_left_since(client, generation) {
+            return false;
+        }
+        // Of those who were there before, not everybody is known yet.
+        let has_left = self.left.remove(&client).is_some();
+        let was_first = |open: &Open| open.is_first && (open.life == from || open.life == life);
+        let was_there = !has_left && self.open.iter().any(was_first);
+        if self.members.len() >= MEMBERS_MAX {
+            // Most likely it is one of those who are not remembered, and were announced when they came.
+            self.is_overfull = true;
+            return false;
+        }
+        let told = if was_there { Told::Nothing } else { Told::Join };
+        let member = Member {
+            life,
+            generation,
+            seen: self.asked,
+            told,
+            is_missing: false,
+            info: Info::new(info),
+        };
+        self.members.insert(client, member);
+        if !was_there {
+            // It was missed elsewhere meanwhile; or this is old news, and it has gone on and left. Its worker knows.
+            self.doubt(life);
+        }
+        !was_there
+    }
+
+    /// Whether a client has left from where it had been attached as often, or more often.
+    fn has_left_since(&self, client: Uuid, generation: u32) -> bool {
+        let left = self.left.get(&client);
+        left.is_some_and(|left| left.generation > 0 && left.generation >= generation)
+    }
+
     /// A worker announces that a client has gone. False: nobody is to be told.
-    pub(crate) fn has_left(&mut self, life: Life, info: &ClientInfo) -> bool {
+    pub(crate) fn has_left(&mut self, source: Source, info: &ClientInfo) -> bool {
         let Ok(client) = Uuid::parse_str(&info.client) else {
             return true;
         };
+        let Source { life, attachment } = source;
+        let generation = attachment.generation;
+        if let Some(known) = self.members.get(&client)
+            && !known.is_of(life, generation)
+        {
+            // It lives elsewhere now.
+            return false;
+        }
+        if self.has_left_since(client, generation.saturating_add(1)) {
+            return false;
+        }
+        let is_awaited = |open: &Open| open.is_first || open.asked.is_some();
+        // One that can move may be in the accounts of others, too.
+        let is_in_others = generation > 0 && self.open.iter().any(is_awaited);
         let open = self.open.iter_mut().find(|open| open.life == life);
         let is_first = open.as_ref().is_some_and(|open| open.is_first);
         let is_full = self.left.len() >= MEMBERS_MAX && !self.left.contains_key(&client);
+        let left = Left {
+            life,
+            generation,
+            asked: self.asked,
+        };
         let is_news = match open {
             // The account may have it as a member still; the next one will not.
             Some(open) if is_full => {
                 open.again |= open.asked.is_some();
                 true
             }
-            Some(open) if open.is_first || open.asked.is_some() => {
-                self.left.insert(client, (life, self.asked)).is_none()
-            }
+            Some(open) if is_awaited(open) => self.left.insert(client, left).is_none(),
+            _ if is_in_others && !is_full => self.left.insert(client, left).is_none(),
             _ => true,
         };
         match self.members.remove(&client) {
@@ -190,6 +236,11 @@ impl Roll {
     /// This life is in the fleet, and was not before.
     pub(crate) fn appeared(&mut self, life: Life) {
         self.doubt(life);
+    }
+
+    /// Whether this life has to be asked, or is being asked.
+    pub(crate) fn is_open(&self, life: Life) -> bool {
+        self.open.iter().any(|open| open.life == life)
     }
 
     /// Announcements of this life may have been missed.
@@ -222,24 +273,25 @@ impl Roll {
         &mut self,
         life: Life,
         asked: u32,
-        there: impl IntoIterator<Item = &'a ClientInfo>,
+        there: impl IntoIterator<Item = (&'a ClientInfo, u32)>,
     ) -> bool {
         let Some(open) = self.close(life, asked) else {
             return false;
         };
-        for info in there {
+        for (info, generation) in there {
             let Ok(client) = Uuid::parse_str(&info.client) else {
                 continue;
             };
             match self.left.get(&client) {
-                Some((_, left)) if *left >= asked => {}
+                Some(left) if left.asked >= asked && left.generation >= generation => {}
+                Some(left) if left.generation > generation => {}
                 // It has come again, unheard.
-                Some(_) => self.found(life, client, info, false),
-                None => self.found(life, client, info, open.is_first),
+                Some(_) => self.found((life, generation), client, info, false),
+                None => self.found((life, generation), client, info, open.is_first),
             }
         }
         self.miss(|member| member.life == life && member.seen < asked);
-        self.left.retain(|_, (of, _)| *of != life);
+        self.forget_left(life);
         if open.again {
             self.doubt(life);
         }
@@ -257,13 +309,44 @@ impl Roll {
         Some(open)
     }
 
-    fn found(&mut self, life: Life, client: Uuid, info: &ClientInfo, is_first: bool) {
+    /// A leave is told that nobody has announced. Where the client turns up next, it was not there before.
+    fn note_left(&mut self, client: Uuid, member: &Member) {
+        let is_awaited = self.open.iter().any(|open| open.is_first);
+        if member.generation > 0 && is_awaited && self.left.len() < MEMBERS_MAX {
+            let left = Left {
+                life: member.life,
+                generation: member.generation,
+                asked: 0,
+            };
+            self.left.insert(client, left);
+        }
+    }
+
+    /// An account of this life is there, or will never be.
+    fn forget_left(&mut self, life: Life) {
+        let is_open = !self.open.is_empty();
+        // One that can move may still be in the account of another one.
+        let is_kept = |left: &Left| {
+            left.generation > 0 && is_open || left.life != life && left.generation == 0
+        };
+        self.left.retain(|_, left| is_kept(left));
+    }
+
+    fn found(
+        &mut self,
+        (life, generation): (Life, u32),
+        client: Uuid,
+        info: &ClientInfo,
+        is_first: bool,
+    ) {
         let is_full = self.members.len() >= MEMBERS_MAX;
         match self.members.entry(client) {
             Entry::Occupied(mut known) => {
                 let known = known.get_mut();
-                known.seen = self.asked;
-                known.is_missing = false;
+                // It may have gone on since.
+                if known.is_of(life, generation) {
+                    known.owned(life, generation, self.asked);
+                }
             }
             Entry::Vacant(_) if is_full => self.is_overfull = true,
             Entry::Vacant(place) => {
@@ -275,6 +358,7 @@ impl Roll {
                 };
                 place.insert(Member {
                     life,
+                    generation,
                     seen: self.asked,
                     told,
                     is_missing: false,
@@ -298,7 +382,7 @@ impl Roll {
     /// announced from now on, until a new doubt comes up.
     pub(crate) fn unanswerable(&mut self, life: Life, asked: u32) {
         if self.close(life, asked).is_some() {
-            self.left.retain(|_, (of, _)| *of != life);
+            self.forget_left(life);
             self.is_overfull = true;
         }
     }
@@ -306,7 +390,7 @@ impl Roll {
     /// This life is over, or out of reach, and so are its members.
     pub(crate) fn vanished(&mut self, life: Life) {
         self.open.retain(|open| open.life != life);
-        self.left.retain(|_, (of, _)| *of != life);
+        self.forget_left(life);
         self.miss(|member| member.life == life);
     }
 
@@ -345,7 +429,8 @@ impl Roll {
             };
             let info = member.get().info.of(client);
             if member.get().is_missing {
-                member.remove();
+                let member = member.remove();
+                self.note_left(client, &member);
                 return Some(Notice::Leave(info));
             }
             if member.get().told == Told::JoinDue {

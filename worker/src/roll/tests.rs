@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod moves;
+
 const A: Life = Life(1);
 const B: Life = Life(2);
 
@@ -16,6 +18,12 @@ fn client(number: u32) -> ClientInfo {
         conn_info: "{}".into(),
         ..ClientInfo::default()
     }
+}
+
+/// Announced by a life whose sessions do not move.
+fn anew(life: Life) -> Source {
+    let attachment = Attachment::default();
+    Source { life, attachment }
 }
 
 fn id(number: u32) -> Uuid {
@@ -45,7 +53,7 @@ fn left(notices: &[Notice]) -> BTreeSet<String> {
 fn answer(roll: &mut Roll, life: Life, there: &[u32]) {
     let asked = roll.ask(life).unwrap();
     let there: Vec<_> = there.iter().map(|number| client(*number)).collect();
-    roll.answered(life, asked, &there);
+    roll.answered(life, asked, there.iter().map(|info| (info, 0)));
 }
 
 #[test]
@@ -53,12 +61,12 @@ fn the_members_of_a_life_that_is_over_have_left_once() {
     let mut roll = Roll::new([&A, &B]);
     answer(&mut roll, A, &[1]);
     answer(&mut roll, B, &[2]);
-    assert!(roll.joined(A, &client(3)));
+    assert!(roll.joined(anew(A), &client(3)));
     roll.vanished(A);
     let told = due(&mut roll);
     assert_eq!((told.len(), left(&told)), (2, leaves(&[1, 3])));
     assert!(told.contains(&Notice::Leave(client(3))), "as it was known");
-    assert!(!roll.has_left(A, &client(1)), "it was told already");
+    assert!(!roll.has_left(anew(A), &client(1)), "it was told already");
     roll.vanished(A);
     assert_eq!(due(&mut roll), []);
 }
@@ -67,9 +75,9 @@ fn the_members_of_a_life_that_is_over_have_left_once() {
 fn who_has_left_by_itself_does_not_leave_again() {
     let mut roll = Roll::new([&A]);
     answer(&mut roll, A, &[1]);
-    assert!(roll.joined(A, &client(2)));
-    assert!(roll.has_left(A, &client(1)));
-    assert!(roll.has_left(A, &client(2)));
+    assert!(roll.joined(anew(A), &client(2)));
+    assert!(roll.has_left(anew(A), &client(1)));
+    assert!(roll.has_left(anew(A), &client(2)));
     roll.vanished(A);
     assert_eq!(due(&mut roll), []);
 }
@@ -81,10 +89,10 @@ fn who_is_there_when_its_worker_comes_back_has_joined_once() {
     roll.vanished(A);
     assert_eq!(left(&due(&mut roll)), leaves(&[1, 2]));
     roll.appeared(A);
-    assert!(!roll.has_left(A, &client(2)), "it has been told");
+    assert!(!roll.has_left(anew(A), &client(2)), "it has been told");
     answer(&mut roll, A, &[1]);
     assert_eq!(due(&mut roll), [Notice::Join(client(1))]);
-    assert!(!roll.joined(A, &client(1)), "it has been told");
+    assert!(!roll.joined(anew(A), &client(1)), "it has been told");
 }
 
 #[test]
@@ -102,15 +110,15 @@ fn who_was_there_before_is_not_announced() {
     let mut roll = Roll::new([&A]);
     answer(&mut roll, A, &[1]);
     assert_eq!(due(&mut roll), []);
-    assert!(roll.has_left(A, &client(1)));
+    assert!(roll.has_left(anew(A), &client(1)));
 }
 
 #[test]
 fn who_leaves_while_its_worker_is_asked_is_not_let_in_again() {
     let mut roll = Roll::new([&A]);
     let asked = roll.ask(A).unwrap();
-    assert!(roll.has_left(A, &client(1)));
-    roll.answered(A, asked, [&client(1)]);
+    assert!(roll.has_left(anew(A), &client(1)));
+    roll.answered(A, asked, [(&client(1), 0)]);
     roll.vanished(A);
     assert_eq!(due(&mut roll), []);
 }
@@ -119,7 +127,7 @@ fn who_leaves_while_its_worker_is_asked_is_not_let_in_again() {
 fn who_joins_while_its_worker_is_asked_need_not_be_in_the_answer() {
     let mut roll = Roll::new([&A]);
     let asked = roll.ask(A).unwrap();
-    assert!(roll.joined(A, &client(1)));
+    assert!(roll.joined(anew(A), &client(1)));
     roll.answered(A, asked, []);
     assert_eq!(due(&mut roll), []);
 }
@@ -158,21 +166,21 @@ fn members_beyond_the_limit_are_announced_and_not_remembered() {
     let mut roll = Roll::new([&A]);
     answer(&mut roll, A, &[]);
     for number in 0..MEMBERS_MAX as u32 + 1 {
-        assert!(roll.joined(A, &client(number)));
+        assert!(roll.joined(anew(A), &client(number)));
     }
     assert_eq!(roll.members.len(), MEMBERS_MAX);
-    assert!(roll.has_left(A, &client(MEMBERS_MAX as u32)));
+    assert!(roll.has_left(anew(A), &client(MEMBERS_MAX as u32)));
 }
 
 #[test]
 fn a_life_with_more_members_than_an_answer_holds_can_be_asked_again() {
     let mut roll = Roll::new([&A, &B]);
     let asked = roll.ask(A).unwrap();
-    roll.has_left(A, &client(1));
+    roll.has_left(anew(A), &client(1));
     roll.unanswerable(A, asked);
     assert!(roll.left.is_empty());
     for _ in 0..2 {
-        assert!(roll.has_left(A, &client(2)), "nobody knows it");
+        assert!(roll.has_left(anew(A), &client(2)), "nobody knows it");
     }
     assert!(roll.left.is_empty(), "nobody will ask for it");
     assert_eq!(roll.ask(A), None);
@@ -187,11 +195,14 @@ fn who_leaves_during_a_question_is_not_remembered_without_bound() {
     let mut roll = Roll::new([&A]);
     let asked = roll.ask(A).unwrap();
     for number in 0..=MEMBERS_MAX as u32 {
-        assert!(roll.has_left(A, &client(number)));
+        assert!(roll.has_left(anew(A), &client(number)));
     }
     assert_eq!(roll.left.len(), MEMBERS_MAX);
     let late = client(MEMBERS_MAX as u32);
-    assert!(roll.answered(A, asked, [&late]), "it is asked once more");
+    assert!(
+        roll.answered(A, asked, [(&late, 0)]),
+        "it is asked once more"
+    );
     answer(&mut roll, A, &[]);
     assert_eq!(due(&mut roll), [Notice::Leave(late)]);
     assert_eq!(roll.len(), 0);
@@ -334,7 +345,8 @@ impl World {
                     && let Some((asked, Some(saw))) = self.workers[at].question.take()
                 {
                     let there: Vec<_> = saw.into_iter().map(client).collect();
-                    self.roll.answered(life(at), asked, &there);
+                    let there = there.iter().map(|info| (info, 0));
+                    self.roll.answered(life(at), asked, there);
                 }
             }
             Step::GiveUp(at) => {
@@ -367,9 +379,9 @@ impl World {
         };
         let info = client(number);
         let is_told = if is_join {
-            self.roll.joined(life(at), &info)
+            self.roll.joined(anew(life(at)), &info)
         } else {
-            self.roll.has_left(life(at), &info)
+            self.roll.has_left(anew(life(at)), &info)
         };
         if is_told {
             self.told(is_join, number);

@@ -27,6 +27,7 @@ impl Session {
         }
         let by_client = matches!(self.expiry, super::Expiry::ByClient(_));
         self.expiry = self.expiry_after(ttl_seconds, by_client, now);
+        self.is_changed = true;
         let push = Push {
             refresh: Some(Refresh {
                 expires: ttl_seconds.is_some(),

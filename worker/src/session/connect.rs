@@ -202,12 +202,13 @@ impl Session {
         let result = std::mem::take(&mut connecting.result);
         let id = connecting.id;
         self.state = State::Connected;
+        self.is_changed = true;
         self.start_pings(now);
         actions.push(reply(Reply::connect(id, result)));
         let joins: Vec<_> = self
             .subscriptions
             .iter()
-            .map(|own| self.join(own))
+            .map(|own| self.join(own, None))
             .collect();
         actions.extend(joins.into_iter().flatten());
     }
@@ -232,7 +233,7 @@ impl Session {
 
     /// The first ping comes at a random point of the interval's second half, so that clients that came together are
     /// not pinged together for ever.
-    fn start_pings(&mut self, now: Now) {
+    pub(super) fn start_pings(&mut self, now: Now) {
         let interval = self.policy.client.ping_interval;
         if interval.is_zero() || self.transport.is_kept_alive {
             return;

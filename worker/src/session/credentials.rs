@@ -4,6 +4,7 @@ use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::protocol::codes::DisconnectCode;
 
 use super::Session;
+use super::snapshot::Token;
 use crate::revocation::{Credentials, TokenMarks};
 
 /// What a token can be told by when it is revoked.
@@ -23,6 +24,22 @@ impl HeldToken {
                 issued_at: claims.issued_at,
             })
         })
+    }
+
+    /// As another worker wrote it.
+    pub(super) fn restored(token: Token) -> Box<Self> {
+        Box::new(Self {
+            id: token.id.map(String::into_boxed_str),
+            issued_at: token.issued_at,
+        })
+    }
+
+    /// As another worker can read it.
+    pub(super) fn to_token(&self) -> Token {
+        Token {
+            id: self.id.as_deref().map(str::to_owned),
+            issued_at: self.issued_at,
+        }
     }
 
     fn marks(&self) -> TokenMarks<'_> {

@@ -10,11 +10,12 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode};
 use flotilla_shared::protocol::types::{Push, Reply, Request};
 use smallvec::SmallVec;
 
-use super::{Answered, Ask};
+use super::{Answered, Ask, Origin};
 use crate::closing::Goodbye;
 use crate::hub::{Joined, Subscribing};
 use crate::metrics::Unpublished;
 use crate::rates::Limit;
+use crate::roll::Attachment;
 
 /// The time, as an argument: a session never asks a clock.
 #[derive(Clone, Copy, Debug)]
@@ -81,12 +82,14 @@ pub(crate) enum Action {
     /// a publisher's order is kept.
     Publish(Box<Publish>),
     /// Tell the channel's subscribers, wherever they are; nobody waits for that.
-    Announce(Channel, Box<Push>),
+    Announce(Channel, Box<Push>, Attachment),
     /// Find this out and answer with [`Event::Found`]. The client's next command does not wait.
     LookUp(Box<LookUp>),
     /// Ask the back end and answer with [`Event::Answered`]. [`About::is_in_order`] says whether the client's next command
     /// waits for it.
     Ask(Box<Ask>),
+    /// Tell the worker that had the session before that it is here now.
+    Arrived(Box<Origin>),
     /// Count that the client has come up against this.
     Limited(Limit),
     /// Count that the client's publication in this channel, whose namespace exists, is refused.

@@ -6,17 +6,21 @@
 //! Whoever drives a session feeds it [`Event`]s, performs the [`Action`]s in their order, and calls it with
 //! [`Event::Timer`] at [`Session::next_deadline`]. The rules are those of the Centrifuge client protocol, version 2.
 
+mod appearance;
 mod ask;
 mod command;
 mod connect;
 mod credentials;
 mod event;
 mod lookup;
+mod message;
 mod permission;
 mod publish;
 mod rates;
 mod refresh;
+mod restore;
 mod server_side;
+mod snapshot;
 mod subscribe;
 mod subscription;
 mod transport;
@@ -26,9 +30,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_shared::auth::ConnectionClaims;
-use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
-use flotilla_shared::protocol::types::{ClientInfo, Error, Leave, Push, Reply, Request};
+use flotilla_shared::protocol::types::{Error, Reply, Request};
 use uuid::Uuid;
 
 use crate::closing::Goodbye;
@@ -39,6 +42,7 @@ use crate::user_capacity::UserPermit;
 use ask::Renewal;
 use connect::Connecting;
 use credentials::HeldToken;
+use message::Said;
 use subscription::{End, Subscription};
 
 pub(crate) use ask::{About, Answered, Ask};
@@ -46,6 +50,9 @@ pub(crate) use event::{
     Action, Actions, Event, LookUp, Now, Pings, Publish, ServerCommand, ServerRefresh,
     ServerSubscribe, Subject,
 };
+pub(crate) use restore::Origin;
+pub(crate) use restore::Restored;
+pub(crate) use snapshot::{Snapshot, Writer};
 pub(crate) use transport::Transport;
 
 /// Deadlines further away than this are cut: nobody stays connected for a year.
@@ -81,6 +88,14 @@ pub(crate) struct Session {
     pongs_due: u16,
     /// Nobody reads what the client says, so that it cannot be blamed for saying nothing.
     is_held_up: bool,
+    /// Something has changed that is in a snapshot.
+    is_changed: bool,
+    /// How often it has been attached to a worker, this time included; 0: it is not on a link.
+    generation: u32,
+    /// Where it was before, until all its channels are open again here.
+    origin: Option<Box<Origin>>,
+    /// The message that is being handled, if it is on a link.
+    said: Option<Said>,
 }
 
 #[derive(Debug)]
@@ -167,6 +182,10 @@ impl Session {
             permit: None,
             pongs_due: 0,
             is_held_up: false,
+            is_changed: false,
+            generation: 0,
+            origin: None,
+            said: None,
         }
     }
 
@@ -224,52 +243,6 @@ impl Session {
         self.count_errors(now, actions);
     }
 
-    /// The client's channels, for whoever has to take it out of them when it is gone; with each what the channel's
-    /// other subscribers are told, if they are.
-    pub(crate) fn farewell(&self) -> impl Iterator<Item = (&Channel, Option<Push>)> {
-        self.subscriptions.iter().map(|subscription| {
-            let leave = subscription.is_active() && subscription.features.join_leave;
-            let push = leave.then(|| self.leave_push(subscription));
-            (&subscription.channel, push)
-        })
-    }
-
-    /// The user; empty while it is not known, and for anonymous clients.
-    pub(crate) fn user(&self) -> &str {
-        &self.user
-    }
-
-    /// The client's own id.
-    pub(crate) fn client(&self) -> Uuid {
-        self.client
-    }
-
-    /// The client's channels.
-    pub(crate) fn channels(&self) -> impl Iterator<Item = &Channel> {
-        let active = self.subscriptions.iter().filter(|own| own.is_active());
-        active.map(|own| &own.channel)
-    }
-
-    /// How the client shows in the presence of `channel`, if it does.
-    pub(crate) fn presence_in(&self, channel: &Channel) -> Option<ClientInfo> {
-        self.active(channel)
-            .filter(|subscription| subscription.features.presence)
-            .map(|subscription| self.client_info(subscription.info.clone()))
-    }
-
-    /// Whether the client shows in the presence of `channel`.
-    pub(crate) fn shows_in(&self, channel: &Channel) -> bool {
-        self.active(channel)
-            .is_some_and(|subscription| subscription.features.presence)
-    }
-
-    /// How subscribers of `channel` know the client, if they are told that it comes and goes.
-    pub(crate) fn announced_in(&self, channel: &Channel) -> Option<ClientInfo> {
-        self.active(channel)
-            .filter(|subscription| subscription.features.join_leave)
-            .map(|subscription| self.client_info(subscription.info.clone()))
-    }
-
     /// The client is gone, and its user may have another connection for this one.
     pub(crate) fn make_room(&mut self) {
         self.permit = None;
@@ -287,10 +260,11 @@ impl Session {
 
     /// Whether the client's next command has to wait: its connect command is not answered yet; or it leaves a channel
     /// that it is not in yet, and may mean to come back to it; or it is about to get what it has missed in a channel,
-    /// which may be much, before it asks for the next one.
+    /// which may be much, before it asks for the next one; or it has been at another worker, and is not back in its
+    /// channels yet.
     pub(crate) fn is_settling(&self) -> bool {
         let is_settling = |own: &Subscription| own.is_leaving() || own.is_recovering();
-        self.is_connecting() || self.subscriptions.iter().any(is_settling)
+        self.is_connecting() || self.origin.is_some() || self.subscriptions.iter().any(is_settling)
     }
 
     /// When [`Event::Timer`] is due; `None`: never.
@@ -330,6 +304,9 @@ impl Session {
         match request {
             Request::Connect(request) if !self.is_connected() => {
                 self.connect(id, request, now, actions)
+            }
+            Request::Connect(request) if self.is_repeat() => {
+                self.connect_again(id, request, now, actions);
             }
             Request::Subscribe(request) => self.subscribe(id, request, now, actions),
             Request::Unsubscribe(request) => self.unsubscribe(id, &request, actions),
@@ -440,23 +417,6 @@ impl Session {
             Refused::Disconnect(code) => self.close(*code, actions),
             Refused::Told(error) => actions.push(reply(Reply::error(id, error.clone()))),
             Refused::Dismissed(goodbye) => self.dismiss(goodbye.clone(), actions),
-        }
-    }
-
-    fn client_info(&self, channel_info: Bytes) -> ClientInfo {
-        ClientInfo {
-            user: self.user.to_string(),
-            client: self.client.to_string(),
-            conn_info: self.info.clone(),
-            chan_info: channel_info,
-        }
-    }
-
-    fn leave_push(&self, subscription: &Subscription) -> Push {
-        let info = Some(self.client_info(subscription.info.clone()));
-        Push {
-            leave: Some(Leave { info }),
-            ..Push::default()
         }
     }
 }

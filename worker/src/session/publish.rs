@@ -4,16 +4,17 @@ use flotilla_shared::broker::Append;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::codes::ErrorCode;
 use flotilla_shared::protocol::is_json;
-use flotilla_shared::protocol::types::{Publication, PublishRequest, Push};
+use flotilla_shared::protocol::types::{Publication, PublishRequest, Push, Reply};
 
 use super::permission::{Access, Allowed};
-use super::{Action, Actions, Publish, Session};
+use super::{Action, Actions, Publish, Session, reply};
 use crate::hooks::PublishGrant;
 use crate::metrics::Unpublished;
 use crate::namespace::{NamespaceOptions, PublicationDataFormat};
 
 impl Session {
     pub(super) fn publish(&mut self, id: u32, request: PublishRequest, actions: &mut Actions) {
+        self.count_publish();
         let channel = match self.channel(&request.channel) {
             Ok(channel) => channel,
             Err(refused) => return self.refuse(id, &refused, actions),
@@ -65,6 +66,10 @@ impl Session {
         actions: &mut Actions,
     ) {
         match self.publication(id, &channel, grant) {
+            // It may have been published before, and there is no stream that would know.
+            Ok(publish) if publish.retention.is_none() && self.drops_repeats() => {
+                actions.push(reply(Reply::publish(id)));
+            }
             Ok(publish) => actions.push(Action::Publish(Box::new(publish))),
             Err(code) => self.refuse_to_publish(id, channel, code, actions),
         }
@@ -108,7 +113,10 @@ impl Session {
             push,
             retention,
             append: Append {
-                idempotency_key: grant.idempotency_key,
+                idempotency_key: match (&retention, grant.idempotency_key) {
+                    (Some(_), none) if none.is_empty() => self.idempotency_key(),
+                    (_, key) => key,
+                },
                 version: grant.version,
                 version_epoch: grant.version_epoch,
                 ..Append::default()

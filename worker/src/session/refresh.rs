@@ -45,6 +45,7 @@ impl Session {
         self.info = claims.info;
         self.meta = claims.meta;
         self.expiry = self.expiry_after(ttl_seconds, true, now);
+        self.is_changed = true;
         Ok(RefreshResult {
             client: self.client.to_string(),
             version: VERSION.to_owned(),
@@ -107,6 +108,7 @@ impl Session {
             .ok_or(DisconnectCode::BadRequest)?;
         subscription.info = claims.info;
         subscription.end = end;
+        self.is_changed = true;
         Ok(SubRefreshResult {
             expires: ttl_seconds.is_some(),
             ttl: ttl_seconds.unwrap_or_default(),

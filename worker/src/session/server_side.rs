@@ -83,6 +83,7 @@ impl Session {
             recover: from.recover,
             epoch: from.epoch.clone(),
             offset: from.offset,
+            tf: from.tf.clone(),
             ..SubscribeRequest::default()
         });
         let options = self.policy.namespaces.options(&channel);

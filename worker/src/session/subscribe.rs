@@ -8,12 +8,14 @@ use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCod
 use flotilla_shared::protocol::types::{
     Join, Push, Reply, SubscribeRequest, SubscribeResult, UnsubscribeRequest,
 };
+use flotilla_shared::roster::Life;
 
 use super::permission::Access;
-use super::subscription::{Answer, Features, Opening, Phase, Subscription, Then};
+use super::subscription::{Answer, Features, Opening, Phase, Subscription, Takes, Then};
 use super::{Action, Actions, Now, Refused, Session, State, error, reply, ttl_of};
 use crate::hub::{Joined, Mode};
 use crate::namespace::NamespaceOptions;
+use crate::roll::Attachment;
 
 /// The one delta encoding of the protocol; asking for another one is a mistake of the client.
 const DELTA_FOSSIL: &str = "fossil";
@@ -39,12 +41,16 @@ impl Session {
         now: Now,
         actions: &mut Actions,
     ) {
+        let before = self.unsubscribe_to_repeat(&request, actions);
         match self.granted(&request, now) {
             Ok((channel, Some(grant))) => {
                 self.open(Answer::Reply(id), channel, grant, &request, now, actions);
             }
             Ok((channel, None)) => self.ask_to_subscribe(id, channel, request, actions),
-            Err(refused) => self.refuse(id, &refused, actions),
+            Err(refused) => {
+                actions.extend(before.as_ref().and_then(|own| self.parting(own)));
+                self.refuse(id, &refused, actions);
+            }
         }
     }
 
@@ -142,6 +148,7 @@ impl Session {
             delta: grant.mode == Mode::Delta,
             ..SubscribeResult::default()
         };
+        let takes = Takes::of(&grant.mode, request);
         let limit = client.recovery_max_publication_limit;
         let subscribing = features.subscribing(options, request, grant.mode, limit);
         let end = self.end_of(
@@ -164,6 +171,8 @@ impl Session {
             end,
             is_refreshed_by_client: grant.is_refreshed_by_client,
             features,
+            takes,
+            epoch: None,
         });
         actions.push(Action::Subscribe(channel, Box::new(subscribing)));
     }
@@ -187,6 +196,14 @@ impl Session {
         else {
             return;
         };
+        if opening.answer == Answer::Restored {
+            return match result {
+                Ok(joined) => self.reopened(channel, joined, opening.then, actions),
+                Err(_) => self.not_reopened(channel, actions),
+            };
+        }
+        let position = result.as_ref().ok().and_then(|joined| joined.position);
+        subscription.epoch = position.filter(|_| features.positioned).map(|at| at.epoch);
         let result = result.and_then(|joined| {
             if opening.complete(joined, features) {
                 Ok(())
@@ -222,6 +239,7 @@ impl Session {
         match opening.answer {
             Answer::Reply(id) => actions.push(reply(Reply::subscribe(id, opening.result))),
             Answer::Push => push_subscribed(channel, opening.result, actions),
+            Answer::Restored => {}
             Answer::Connect => {
                 if let State::Connecting(connecting) = &mut self.state {
                     connecting.pending -= 1;
@@ -232,7 +250,8 @@ impl Session {
                 return self.connect_if_complete(now, actions);
             }
         }
-        actions.extend(self.active(channel).and_then(|own| self.join(own)));
+        self.is_changed = true;
+        actions.extend(self.active(channel).and_then(|own| self.join(own, None)));
     }
 
     fn not_subscribed(
@@ -251,15 +270,16 @@ impl Session {
                 }
             }
             // The application is told by the state of things: the client is not in the channel.
-            Answer::Push => {}
+            Answer::Push | Answer::Restored => {}
         }
         if let Then::Unsubscribe(id) = opening.then {
             actions.push(reply(Reply::unsubscribe(id)));
         }
     }
 
-    /// Tells the channel's subscribers of this one, where its namespace wants that.
-    pub(super) fn join(&self, own: &Subscription) -> Option<Action> {
+    /// Tells the channel's subscribers of this one, where its namespace wants that. `from`: it was there before, at another
+    /// worker.
+    pub(super) fn join(&self, own: &Subscription, from: Option<Life>) -> Option<Action> {
         let wanted = own.is_active() && own.features.join_leave;
         wanted.then(|| {
             let info = Some(self.client_info(own.info.clone()));
@@ -267,8 +287,24 @@ impl Session {
                 join: Some(Join { info }),
                 ..Push::default()
             };
-            Action::Announce(own.channel.clone(), Box::new(push))
+            Action::Announce(own.channel.clone(), Box::new(push), self.attachment(from))
         })
+    }
+
+    /// The same when it is not there any more.
+    pub(super) fn parting(&self, own: &Subscription) -> Option<Action> {
+        own.features.join_leave.then(|| {
+            let push = Box::new(self.leave_push(own));
+            Action::Announce(own.channel.clone(), push, self.attachment(None))
+        })
+    }
+
+    /// What goes with whatever others are told of this client's coming and going.
+    pub(crate) fn attachment(&self, from: Option<Life>) -> Attachment {
+        Attachment {
+            generation: self.generation,
+            from,
+        }
     }
 
     pub(super) fn unsubscribe(
@@ -310,15 +346,9 @@ impl Session {
     /// Ends an active subscription: the client is out of the channel, and the others hear of it.
     pub(super) fn remove(&mut self, at: usize, actions: &mut Actions) {
         let subscription = self.subscriptions.swap_remove(at);
-        let leave = subscription
-            .features
-            .join_leave
-            .then(|| self.leave_push(&subscription));
-        let channel = subscription.channel;
-        actions.push(Action::Unsubscribe(channel.clone()));
-        if let Some(push) = leave {
-            actions.push(Action::Announce(channel, Box::new(push)));
-        }
+        self.is_changed = true;
+        actions.push(Action::Unsubscribe(subscription.channel.clone()));
+        actions.extend(self.parting(&subscription));
     }
 
     /// Ends a subscription on the server's part. A client cannot subscribe again to what the server subscribes it to:

@@ -6,14 +6,14 @@ use bytes::Bytes;
 use flotilla_shared::auth::{Overrides, Switch};
 use flotilla_shared::broker::Epoch;
 use flotilla_shared::channel::Channel;
-use flotilla_shared::protocol::types::{SubscribeRequest, SubscribeResult};
+use flotilla_shared::protocol::types::{FilterNode, SubscribeRequest, SubscribeResult};
 
 use super::Renewal;
 use crate::hub::{Delivery, Joined, Mode, Recover, Recovery, RecoveryKind, Subscribing};
 use crate::namespace::{NamespaceOptions, RecoveryMode};
 
 /// No stream has it.
-const NO_EPOCH: Epoch = Epoch(0);
+pub(super) const NO_EPOCH: Epoch = Epoch(0);
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -26,6 +26,28 @@ pub(super) struct Subscription {
     /// The client was told that it has to refresh.
     pub(super) is_refreshed_by_client: bool,
     pub(super) features: Features,
+    /// In what form it gets publications.
+    pub(super) takes: Takes,
+    /// Of the channel's stream when the client came, if it is told of gaps.
+    pub(super) epoch: Option<Epoch>,
+}
+
+/// What a subscription takes of its channel, as another worker can be told.
+#[derive(Debug, PartialEq)]
+pub(super) enum Takes {
+    Everything,
+    Deltas,
+    Filtered(Box<FilterNode>),
+}
+
+impl Takes {
+    pub(super) fn of(mode: &Mode, request: &SubscribeRequest) -> Self {
+        match (mode, &request.tf) {
+            (Mode::Filtered(_), Some(filter)) => Self::Filtered(filter.clone()),
+            (Mode::Delta, _) => Self::Deltas,
+            (Mode::Full | Mode::Filtered(_), _) => Self::Everything,
+        }
+    }
 }
 
 /// When a subscription ends.
@@ -91,6 +113,8 @@ pub(super) enum Answer {
     Connect,
     /// By a push.
     Push,
+    /// Not at all: it was subscribed at another worker.
+    Restored,
 }
 
 /// What follows as soon as a subscription is active.
@@ -220,6 +244,11 @@ impl Opening {
 impl Subscription {
     pub(super) fn is_active(&self) -> bool {
         matches!(self.phase, Phase::Active)
+    }
+
+    /// Whether it was active at another worker, and is not yet here.
+    pub(super) fn is_being_restored(&self) -> bool {
+        matches!(&self.phase, Phase::Opening(opening) if opening.answer == Answer::Restored)
     }
 
     /// Whether the client is to be told what it has missed.

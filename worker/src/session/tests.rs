@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flotilla_shared::auth::{TokenOptions, Verifier, jwt};
 use flotilla_shared::broker::{Epoch, Retention, StreamPosition};
+use flotilla_shared::channel::Channel;
 use flotilla_shared::config::Problems;
 use flotilla_shared::protocol::types::{
     ConnectRequest, HistoryRequest, PingRequest, PublishRequest, RefreshRequest, RpcRequest,
@@ -17,13 +18,14 @@ use super::*;
 use crate::closing::Goodbye;
 use crate::hub::{Joined, Mode, Recovery};
 use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
-use crate::policy::{ClientOptions, EnabledHooks, PersonalChannel};
+use crate::policy::{ClientOptions, EnabledHooks, PersonalChannel, Unacknowledged};
 use crate::rates::RateLimits;
 use crate::revocation::{Revocations, Subject as Revoked};
 use crate::user_capacity::UserCapacity;
 
 mod channels;
 mod hooks;
+mod moves;
 mod rates;
 mod server_side;
 mod transports;
@@ -117,6 +119,7 @@ fn policy(change: impl FnOnce(&mut Policy)) -> Rc<Policy> {
             recovery_max_publication_limit: 300,
             personal_channel: None,
             expose_node: false,
+            unacknowledged: Unacknowledged::default(),
         },
         channel_max_bytes: 32,
         namespaces: namespaces(),
@@ -292,14 +295,22 @@ fn describe(action: Action) -> String {
             let push =
                 serde_json::to_string(&publish.push).unwrap_or_else(|_| "(no JSON)".to_owned());
             let kept = publish.retention.map_or("", |_| " kept");
-            format!("publish {} {push}{kept}", publish.channel)
+            let once = match publish.append.idempotency_key.as_str() {
+                "" => String::new(),
+                key => format!(" once by {key}"),
+            };
+            format!("publish {} {push}{kept}{once}", publish.channel)
         }
-        Action::Announce(channel, push) => {
-            format!(
-                "announce {channel} {}",
-                serde_json::to_string(&*push).unwrap()
-            )
+        Action::Announce(channel, push, attachment) => {
+            let push = serde_json::to_string(&*push).unwrap();
+            let from = attachment.from.map(|life| format!(" from {}", life.0));
+            let from = from.unwrap_or_default();
+            match attachment.generation {
+                0 => format!("announce {channel} {push}"),
+                generation => format!("announce {channel} {push}{from} for time {generation}"),
+            }
         }
+        Action::Arrived(origin) => format!("arrived from {} {}", origin.worker, origin.life.0),
         Action::LookUp(look_up) => match look_up.subject {
             Subject::History { query, epoch, .. } => format!(
                 "history {} limit {} since {:?} of {epoch:?} reverse {}",

@@ -12,7 +12,7 @@ use flotilla_shared::protocol::types::Push;
 use tokio::sync::mpsc;
 
 use crate::fleet::Fleet;
-use crate::roll::announcement;
+use crate::roll::{Attachment, announcement};
 
 /// Announcements that wait at most. Each is some hundred bytes.
 const QUEUE_LENGTH: usize = 16 * 1024;
@@ -34,8 +34,8 @@ impl Announcer {
     }
 
     /// False: there was no room.
-    pub(super) fn announce(&self, channel: Channel, push: &Push) -> bool {
-        let payload = announcement(push, self.fleet.life());
+    pub(super) fn announce(&self, channel: Channel, push: &Push, attachment: Attachment) -> bool {
+        let payload = announcement(push, self.fleet.life(), attachment);
         let is_queued = self.queue.try_send((channel, payload)).is_ok();
         if !is_queued {
             self.fleet.miss();

@@ -16,6 +16,7 @@ use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::hub::{EndQuery, Fanout, Fetch, GapQuery, History, Join, Joined, Settled, Subscribing};
 use crate::metrics::Dropped;
+use crate::roll::Attachment;
 use crate::session::Event;
 
 impl Shard {
@@ -173,14 +174,14 @@ impl Shard {
         for (channel, leave) in session.farewell() {
             hub.leave(channel, connection, now);
             if let Some(leave) = leave.filter(|_| !is_moved) {
-                self.announce(channel, &leave);
+                self.announce(channel, &leave, session.attachment(None));
             }
         }
     }
 
     /// Tells the channel's subscribers, without anybody waiting for that.
-    pub(crate) fn announce(&self, channel: &Channel, push: &Push) {
-        if !self.announcer.announce(channel.clone(), push) {
+    pub(crate) fn announce(&self, channel: &Channel, push: &Push, attachment: Attachment) {
+        if !self.announcer.announce(channel.clone(), push, attachment) {
             self.metrics.dropped(channel, Dropped::BrokerDown, 1);
         }
     }
@@ -212,11 +213,14 @@ impl Shard {
         users
     }
 
-    /// Who of this shard is in `channel`, of those who are announced.
-    pub(crate) fn announced_in(&self, channel: &Channel) -> Vec<ClientInfo> {
+    /// Who of this shard is in `channel`, of those who are announced, and how often each had been attached when it came here.
+    pub(crate) fn announced_in(&self, channel: &Channel) -> Vec<(ClientInfo, u32)> {
         let hub = self.hub.borrow();
         let members = hub.members(channel);
-        let infos = members.filter_map(|member| member.session().borrow().announced_in(channel));
+        let infos = members.filter_map(|member| {
+            let session = member.session().borrow();
+            Some((session.announced_in(channel)?, session.generation()))
+        });
         infos.collect()
     }
 

@@ -60,10 +60,10 @@ fn answer_of(life: Life, asked: Result<Gathered, AskError>) -> RollAnswer {
     };
     match answers.into_iter().next() {
         Some((_, Answer::Roll(roll))) if roll.life == life.0 => {
-            let mut members: HashMap<usize, Vec<ClientInfo>> = HashMap::new();
+            let mut members: HashMap<usize, Vec<(ClientInfo, u32)>> = HashMap::new();
             for listed in roll.entries {
                 let place = members.entry(listed.place as usize).or_default();
-                place.push(listed.member);
+                place.push((listed.member, listed.generation));
             }
             RollAnswer::Members(members)
         }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::RawRateLimits;
 use super::hooks::RawClientProxy;
+use crate::policy::Unacknowledged;
 
 /// Options named `client.*`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -69,6 +70,10 @@ pub struct RawClient {
     pub subscribe_to_user_personal_channel: RawPersonalChannel,
     /// The connect result names the worker, for demonstrations and debugging.
     pub expose_node: bool,
+    /// What becomes of a publication in a channel without history when the worker that had it was lost before it said
+    /// whether it was published, and the client's connection went on at another one: `repeat` publishes it, maybe for the
+    /// second time; `drop` does not, so that it may be lost. In channels with history it is published exactly once.
+    pub unacknowledged_publications: Unacknowledged,
 }
 
 impl Default for RawClient {
@@ -96,6 +101,7 @@ impl Default for RawClient {
             recovery_max_publication_limit: 300,
             subscribe_to_user_personal_channel: RawPersonalChannel::default(),
             expose_node: false,
+            unacknowledged_publications: Unacknowledged::default(),
         }
     }
 }

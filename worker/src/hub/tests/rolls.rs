@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::recovery::POSITIONED;
 use super::*;
-use crate::roll::{Lives, Peer, announcement};
+use crate::roll::{Attachment, Lives, Peer, announcement};
 
 const A: Life = Life(1);
 const B: Life = Life(2);
@@ -39,7 +39,7 @@ fn join(number: u32, life: Life) -> Bytes {
         }),
         ..Push::default()
     };
-    announcement(&push, life)
+    announcement(&push, life, Attachment::default())
 }
 
 fn leave(number: u32, life: Life) -> Bytes {
@@ -49,7 +49,7 @@ fn leave(number: u32, life: Life) -> Bytes {
         }),
         ..Push::default()
     };
-    announcement(&push, life)
+    announcement(&push, life, Attachment::default())
 }
 
 fn who_wants_to_know() -> Subscribing {
@@ -92,7 +92,7 @@ impl Bench {
         let questions = self.hub.roll_questions(self.now);
         let mut asked = Vec::new();
         for question in questions {
-            let members = there.iter().map(|number| client(*number)).collect();
+            let members = there.iter().map(|number| (client(*number), 0)).collect();
             let answer = RollAnswer::Members(HashMap::from([(0, members)]));
             self.hub
                 .roll_answered(question.life, &question.about, &answer, self.now);

@@ -35,6 +35,17 @@ enum Outcome {
 }
 
 impl Renewal {
+    /// Of something else's times.
+    pub(in crate::session) fn at(ask_at: Instant, until: Instant) -> Self {
+        let ask_at = Some(ask_at);
+        Self { ask_at, until }
+    }
+
+    /// When the back end is to be asked, unless it has been, and the end without an answer.
+    pub(in crate::session) fn times(&self) -> (Option<Instant>, Instant) {
+        (self.ask_at, self.until)
+    }
+
     /// When the back end is to be asked.
     pub(in crate::session) fn ask_at(&self) -> Option<Instant> {
         self.ask_at
@@ -130,6 +141,7 @@ impl Session {
                     self.meta = grant.meta;
                 }
                 self.expiry = self.expiry_after(ttl_seconds, false, now);
+                self.is_changed = true;
             }
         }
     }
@@ -180,6 +192,7 @@ impl Session {
             }
         };
         if let Some(own) = self.subscriptions.get_mut(at) {
+            self.is_changed = true;
             let (info, end) = end;
             own.end = end;
             if let Some(info) = info.filter(|info| !info.is_empty()) {

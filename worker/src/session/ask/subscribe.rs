@@ -6,7 +6,7 @@ use flotilla_shared::protocol::types::{Reply, SubscribeRequest};
 
 use super::super::subscribe::{Grant, mode_of};
 use super::super::subscription::{
-    Answer as Told, Asking, End, Features, Phase, Subscription, Then,
+    Answer as Told, Asking, End, Features, Phase, Subscription, Takes, Then,
 };
 use super::super::{reply, ttl_of};
 use super::{About, Actions, Now, Refused, Session, granted};
@@ -34,6 +34,8 @@ impl Session {
             end: End::Never,
             is_refreshed_by_client: false,
             features: Features::default(),
+            takes: Takes::Everything,
+            epoch: None,
         });
         self.ask(About::Subscribe(channel), question, actions);
     }
