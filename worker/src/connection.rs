@@ -174,6 +174,11 @@ impl Connection {
         self.session
             .borrow_mut()
             .handle(event, self.shard.now(), &mut actions);
+        self.perform(actions, frames)
+    }
+
+    /// Performs what a session wants done; see [`Connection::step`].
+    fn perform(self: &Rc<Self>, actions: Actions, frames: &mut BytesMut) -> Option<Wait> {
         let mut wait = None;
         for action in actions {
             match action {
@@ -242,6 +247,7 @@ impl Connection {
     }
 
     fn send(&self, frames: &mut BytesMut) {
+        self.say_state();
         if !frames.is_empty() {
             let frames = std::mem::take(frames).freeze();
             self.shard.metrics().sent_bytes(frames.len());
@@ -327,8 +333,8 @@ impl Connection {
                 self.frame(&commands).await;
                 None
             }
-            Input::Numbered(number, message) => {
-                self.numbered(number, &message).await;
+            Input::Numbered(said, message) => {
+                self.numbered(said, &message).await;
                 None
             }
             Input::End(ending) => Some(ending),

@@ -14,7 +14,7 @@ use crate::closing::Ending;
 use crate::connection::Connection;
 use crate::emulation::Posts;
 use crate::introduction::introduction;
-use crate::link::Word;
+use crate::link::{Said, Word};
 use crate::outbox::Outbox;
 use crate::reader::Reader;
 
@@ -48,8 +48,8 @@ pub(crate) enum Input {
     Message(Option<Result<Message, Error>>),
     /// A frame of commands.
     Commands(Bytes),
-    /// A message of a client on a link, and its number.
-    Numbered(u64, Bytes),
+    /// A message of a client on a link.
+    Numbered(Said, Bytes),
     /// Nothing more, and why.
     End(Ending),
 }
@@ -179,7 +179,7 @@ async fn next_word(connection: &Connection) -> Input {
         return Input::End(Ending::Gone);
     };
     match seat.next().await {
-        Word::Message(number, payload) => Input::Numbered(number, payload),
+        Word::Message(said, payload) => Input::Numbered(said, payload),
         Word::End(ending) => Input::End(ending),
     }
 }

@@ -26,7 +26,8 @@ use super::thread::Thread;
 use crate::config::OverloadResponse;
 use crate::edge::answer::{self, selected};
 use crate::error::Refusal;
-use crate::route::Placement;
+use crate::metrics::MoveReason;
+use crate::route::{Imbalance, Placement};
 
 /// What becomes of the request to take a session.
 #[derive(Debug)]
@@ -56,6 +57,8 @@ pub(super) struct Client {
     /// The handshake, until it is answered.
     upgrade: Cell<Option<Box<Upgrade>>>,
     is_text: Cell<bool>,
+    /// Why its worker was asked last to hand it over.
+    moving: Cell<MoveReason>,
     write_timeout: Cell<Duration>,
     /// The tick in which the thread looks at it next; 0: in none.
     pub(super) armed: Cell<u64>,
@@ -77,6 +80,7 @@ impl Client {
             ending: Cell::new(None),
             upgrade: Cell::new(Some(Box::new(upgrade))),
             is_text: Cell::new(false),
+            moving: Cell::new(MoveReason::Released),
             write_timeout: Cell::new(Duration::MAX),
             armed: Cell::new(0),
         })
@@ -178,15 +182,31 @@ impl Client {
         }
     }
 
-    /// The worker behind this link wants to be rid of the session, and is asked to hand it over.
-    pub(super) fn release(&self, number: LinkNumber) {
+    /// The session is to be taken elsewhere, and the worker behind this link is asked to hand it over.
+    pub(super) fn release(&self, number: LinkNumber, reason: MoveReason) {
         if self.session.borrow_mut().release(number)
             && let Some(peer) = &*self.peer.borrow()
         {
+            self.moving.set(reason);
             peer.send(link::Detach {
                 session: self.number,
             });
         }
+    }
+
+    /// The link from which the session should be taken to a worker that has less to do, if there is one.
+    pub(super) fn better_off_without(&self, imbalance: &Imbalance) -> Option<LinkNumber> {
+        let session = self.session.borrow();
+        let link = session.sends_to().filter(|_| !session.is_owed())?;
+        let placement = self.placement.borrow();
+        let key = self.facts.sticky_key();
+        let moves = imbalance.moves(placement.as_ref()?, key, self.number);
+        moves.then_some(link)
+    }
+
+    /// Why the session was handed over.
+    pub(super) fn moving(&self) -> MoveReason {
+        self.moving.get()
     }
 
     /// The worker has handed the session over. Whether it is to be opened elsewhere.

@@ -29,6 +29,15 @@ const OPENED_PER_STEP: usize = 50;
 /// Sessions that are released in one step: 2,000 a second.
 const RELEASED_PER_STEP: usize = 20;
 
+/// Sessions that are moved in one step to a worker that has less to do: 100 a second.
+const REBALANCED_PER_STEP: usize = 1;
+
+/// Sessions that are looked at in one step, when somebody has less to do.
+const LOOKED_AT_PER_STEP: usize = 100;
+
+/// How often it is looked whether somebody has.
+const BALANCE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How long a session may be nowhere.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -65,7 +74,8 @@ impl Moves {
 
     /// The worker of this session has handed it over.
     pub(super) fn released(&self, client: Rc<Client>, worker: &Worker) {
-        self.push(&self.owed, client, MoveReason::Released, worker);
+        let reason = client.moving();
+        self.push(&self.owed, client, reason, worker);
     }
 
     fn push(
@@ -119,9 +129,32 @@ impl Moves {
             for _ in 0..RELEASED_PER_STEP {
                 let next = moves.to_release.borrow_mut().pop_front();
                 let Some((client, link)) = next else { break };
-                client.release(link);
+                client.release(link, MoveReason::Released);
             }
         }
+    }
+}
+
+/// Moves sessions to workers that have less to do than others, for ever.
+pub(super) async fn balance(thread: Rc<Thread>) {
+    let mut next = 0;
+    loop {
+        let Some(imbalance) = thread.edge.pool.imbalance() else {
+            sleep(BALANCE_INTERVAL).await;
+            continue;
+        };
+        let mut moved = 0;
+        for client in thread.clients_from(&mut next, LOOKED_AT_PER_STEP) {
+            if moved < REBALANCED_PER_STEP
+                && let Some(link) = client.better_off_without(&imbalance)
+            {
+                client.release(link, MoveReason::Rebalanced);
+                moved += 1;
+            }
+        }
+        // Once round without a reason to move anybody: there is time.
+        let is_over = next == 0 && moved == 0;
+        sleep(if is_over { BALANCE_INTERVAL } else { STEP }).await;
     }
 }
 
@@ -135,8 +168,18 @@ async fn carry_over(thread: Rc<Thread>, journey: Move) {
     } = journey;
     while !client.session.borrow().is_closed() {
         let candidates = candidates(&thread, &client, &from);
+        let wanted = candidates.first().map(|(worker, _)| worker.clone());
         match attach(&thread, &client, candidates).await {
-            Ok(_) => return thread.metrics().moved(reason, since.elapsed()),
+            Ok(peer) => {
+                thread.metrics().moved(reason, since.elapsed());
+                // Who does not take sessions that would be better off there must not be offered one after the other.
+                if let Some(wanted) = wanted
+                    .filter(|wanted| *peer.worker.label() == *from && *wanted.label() != *from)
+                {
+                    thread.edge.pool.eject(&wanted);
+                }
+                return;
+            }
             Err(Refusal::Worker(_)) => break,
             Err(_) if since.elapsed() + RETRY_INTERVAL > PATIENCE => break,
             Err(_) => sleep(RETRY_INTERVAL).await,

@@ -20,7 +20,7 @@ use super::arrival::Arrival;
 use super::carry;
 use super::client::Client;
 use super::counts::Counts;
-use super::moves::Moves;
+use super::moves::{self, Moves};
 use super::peer::Peer;
 use super::peers::Peers;
 use super::session::LinkNumber;
@@ -77,6 +77,7 @@ impl Thread {
     ) {
         let clock = spawn_local(unconstrained(self.clone().keep_time()));
         let moves = spawn_local(Moves::run(self.clone()));
+        let balance = spawn_local(moves::balance(self.clone()));
         let welcomed = async {
             while let Some(arrival) = arrivals.recv().await {
                 spawn_local(carry::receive(self.clone(), arrival));
@@ -87,6 +88,7 @@ impl Thread {
             _ = stopped.wait_for(|stopped| *stopped) => {}
             _ = clock => {}
             _ = moves => {}
+            _ = balance => {}
         }
         self.counts.flush();
     }
@@ -130,6 +132,18 @@ impl Thread {
     pub(super) fn enter(&self, client: &Rc<Client>) {
         let key = self.clients.borrow_mut().insert(client.clone());
         client.key.set(u32::try_from(key).ok());
+    }
+
+    /// Up to `most` clients from `next` on, which is where to go on the next time; 0 when they have all been seen.
+    pub(super) fn clients_from(&self, next: &mut usize, most: usize) -> Vec<Rc<Client>> {
+        let clients = self.clients.borrow();
+        let range = *next..(*next + most).min(clients.capacity());
+        *next = if range.end < clients.capacity() {
+            range.end
+        } else {
+            0
+        };
+        range.filter_map(|key| clients.get(key).cloned()).collect()
     }
 
     /// A client is gone.

@@ -17,15 +17,18 @@ pub(crate) enum MoveReason {
     WorkerLost,
     /// Its worker wanted to be rid of it.
     Released,
+    /// Another worker has less to do.
+    Rebalanced,
 }
 
 impl MoveReason {
-    const ALL: [Self; 2] = [Self::WorkerLost, Self::Released];
+    const ALL: [Self; 3] = [Self::WorkerLost, Self::Released, Self::Rebalanced];
 
     fn label(self) -> &'static str {
         match self {
             Self::WorkerLost => "worker_lost",
             Self::Released => "released",
+            Self::Rebalanced => "rebalanced",
         }
     }
 }

@@ -101,11 +101,15 @@ impl Worker {
 
     /// What is announced is a moment old but counts every gateway's connections, our own count is
     /// exact but only ours: the greater is nearer to the truth.
-    fn load(&self) -> u64 {
+    pub(super) fn load(&self) -> u64 {
         self.connections().max(self.announced)
     }
 
-    fn is_full(&self) -> bool {
+    pub(super) fn hash(&self) -> u64 {
+        self.member.hash
+    }
+
+    pub(super) fn is_full(&self) -> bool {
         self.limit.is_some_and(|limit| self.load() >= limit)
     }
 }
@@ -229,6 +233,11 @@ impl Pool {
         reached
     }
 
+    /// Whether the worker is not being passed over.
+    pub(super) fn is_trusted(&self, worker: &Worker) -> bool {
+        worker.member.ejected_until.load(Ordering::Relaxed) <= self.now()
+    }
+
     /// Passes a worker over for a while, because it could not be reached.
     pub(crate) fn eject(&self, worker: &Worker) {
         let until = self.now() + self.ejection.as_millis() as u64;
@@ -251,6 +260,10 @@ impl Placement {
     pub(crate) fn at(worker: &Worker) -> Self {
         worker.member.connections.fetch_add(1, Ordering::Relaxed);
         Self(worker.member.clone())
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.0.hash
     }
 
     /// The worker's `host:port`.
@@ -389,6 +402,43 @@ mod tests {
                 .iter()
                 .all(|worker| worker.connections() == 0)
         );
+    }
+
+    #[test]
+    fn a_worker_that_joins_is_filled_up_and_then_nothing_moves_any_more() {
+        let pool = pool(3);
+        change(&pool, "w2:1", |worker| worker.state = WorkerState::Starting);
+        let key = |number: usize| format!("user-{number}");
+        let place = |number| Placement::at(&pool.route(Some(&key(number)))[0].0);
+        let mut placements: Vec<Placement> = (0..900).map(place).collect();
+        // The two are as even as keys are.
+        let moves = |pool: &Pool, placements: &[Placement]| -> Vec<usize> {
+            let Some(imbalance) = pool.imbalance() else {
+                return Vec::new();
+            };
+            let numbered = placements.iter().enumerate();
+            numbered
+                .filter(|(number, at)| imbalance.moves(at, Some(&key(*number)), 0))
+                .map(|(number, _)| number)
+                .collect()
+        };
+        assert!(moves(&pool, &placements).is_empty());
+        change(&pool, "w2:1", |worker| worker.state = WorkerState::Active);
+        let mut moved = 0;
+        while let Some(number) = moves(&pool, &placements).first() {
+            let (home, decision) = pool.route(Some(&key(*number))).swap_remove(0);
+            assert_eq!((home.label.as_str(), decision), ("w2:1", Decision::Sticky));
+            placements[*number] = Placement::at(&home);
+            moved += 1;
+        }
+        let joined = pool.workers()[2].connections();
+        assert_eq!(joined, moved);
+        assert!((260..=300).contains(&joined), "{joined}");
+        // Nor where it is not known how loaded anybody is, or where there is nobody else.
+        change(&pool, "w2:1", |worker| {
+            worker.state = WorkerState::Unhealthy
+        });
+        assert!(moves(&pool, &placements).is_empty());
     }
 
     #[test]

@@ -592,3 +592,33 @@ async fn a_worker_that_falls_silent_is_left() {
     assert_eq!(second.opened().await.generation, 2);
     client.echo("hello again").await;
 }
+
+#[tokio::test]
+async fn sessions_move_to_a_worker_that_joins() {
+    let (first, late) = (LinkWorker::start().await, LinkWorker::start().await);
+    late.wants(Wanted {
+        is_refusing: true,
+        ..Wanted::default()
+    });
+    let edge = edge(&[&first, &late]).await;
+    let mut clients = Vec::new();
+    for number in 0..20 {
+        let bearer = format!("Bearer {}", token(&number.to_string(), 60));
+        let headers = [("authorization", bearer.as_str())];
+        let (mut client, _) = edge.connect_with("", &headers).await.unwrap();
+        client.echo("hello").await;
+        clients.push(client);
+    }
+    late.wants(Wanted::default());
+    let moved = "flotilla_gateway_link_moves_total{reason=\"rebalanced\"}";
+    edge.metric_becomes(moved, |sum| sum >= 4.0).await;
+    for client in &mut clients {
+        client.echo("hello again").await;
+    }
+    let hello = |worker: &LinkWorker| {
+        let texts = worker.texts();
+        texts.iter().filter(|text| *text == "hello again").count()
+    };
+    assert_eq!(hello(&first) + hello(&late), 20);
+    assert!((4..=10).contains(&hello(&late)), "{}", hello(&late));
+}

@@ -24,29 +24,34 @@ pub(super) struct Attached {
     _permit: Permit,
 }
 
+/// The session of a client that has just come.
+pub(super) fn newcomer(shard: &Shard, accepted: &mut Accepted) -> Session {
+    Session::new(
+        shard.policy().clone(),
+        Uuid::new_v4(),
+        accepted.passport.identity.take(),
+        std::mem::take(&mut accepted.transport),
+        shard.now(),
+    )
+}
+
 /// Takes a client in, and begins to answer it by way of what `outbox` makes of the response. What the client says is
 /// still to be listened to, at the source.
 pub(super) fn attach(
     shard: &Rc<Shard>,
     accepted: Accepted,
+    session: Session,
     outbox: impl FnOnce(Vec<u8>) -> Outbox,
 ) -> (Attached, Source) {
-    let client = Uuid::new_v4();
+    let client = session.client();
     let wire = accepted.wire;
     let Passport {
-        identity,
         client_address,
         request_id,
+        ..
     } = accepted.passport;
     let transport = wire.label();
     tracing::debug!(%client, request_id, client_address, transport, "client connected");
-    let session = Session::new(
-        shard.policy().clone(),
-        client,
-        identity,
-        accepted.transport,
-        shard.now(),
-    );
     let outbox = outbox(accepted.response);
     let caller = accepted.caller;
     let (id, connection) =

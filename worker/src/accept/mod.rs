@@ -34,7 +34,7 @@ use crate::shard::Shard;
 use crate::wire::Wire;
 use answer::{Answer, dismiss};
 use api::Call;
-use attached::{Attached, answered_outbox, attach};
+use attached::{Attached, answered_outbox, attach, newcomer};
 use emulation::Post;
 use endpoint::Endpoint;
 
@@ -152,8 +152,9 @@ async fn connect(
             tokio::task::spawn_local(echo(outbox, rest, limit, permit));
             None
         }
-        accepted => {
-            let (attached, source) = attach(shard, accepted, |response| {
+        mut accepted => {
+            let session = newcomer(shard, &mut accepted);
+            let (attached, source) = attach(shard, accepted, session, |response| {
                 answered_outbox(socket, shard, response)
             });
             let intake = attached.intake(source).await;

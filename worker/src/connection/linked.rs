@@ -9,15 +9,52 @@ use bytes::{Bytes, BytesMut};
 use flotilla_shared::link::KeepAlive;
 use flotilla_shared::protocol::codes::DisconnectCode;
 use flotilla_shared::websocket::{Opcode, append_frame};
+use prost::Message as _;
 
-use super::Connection;
-use crate::link::Seat;
-use crate::session::Pings;
+use super::{Connection, Wait};
+use crate::link::{Said, Seat};
+use crate::session::{Actions, Pings, Writer};
 
 impl Connection {
-    /// Handles a message of a client on a link.
-    pub(super) async fn numbered(self: &Rc<Self>, _number: u64, message: &Bytes) {
+    /// Goes on with a session that another worker has had before. Nobody is told that it has come.
+    pub(crate) fn restored(self: &Rc<Self>, connected_at_ms: u64, actions: Actions) {
+        self.connected_at_ms.set(connected_at_ms.max(1));
+        self.shard.list(self.id, self.session.borrow().user());
+        let mut frames = BytesMut::new();
+        self.perform(actions, &mut frames);
+        self.send(&mut frames);
+        self.arm();
+    }
+
+    /// Handles a message of a client on a link, once the session is what it was.
+    pub(super) async fn numbered(self: &Rc<Self>, said: Said, message: &Bytes) {
+        if self.session.borrow().is_settling() {
+            Box::pin(self.settle(Wait::Settled, &mut BytesMut::new())).await;
+        }
+        let Said { number, is_repeat } = said;
+        self.session.borrow_mut().begin_message(number, is_repeat);
         self.frame(message).await;
+    }
+
+    /// Tells the gateway what another worker would have to know, if that has changed.
+    pub(super) fn say_state(&self) {
+        let (Some(seat), Some(keys)) = (self.outbox.seat(), &self.shard.admission().passport_keys)
+        else {
+            return;
+        };
+        let mut session = self.session.borrow_mut();
+        if !session.take_changed() {
+            return;
+        }
+        let fleet = self.shard.fleet();
+        let writer = Writer {
+            worker: fleet.id().to_owned(),
+            life: fleet.life().0,
+            connected_at_ms: self.connected_at_ms.get(),
+        };
+        if let Some(snapshot) = session.snapshot(&writer, self.shard.now()) {
+            seat.state(keys.seal(&snapshot.encode_to_vec()));
+        }
     }
 
     /// A command of the message that is being handled awaits its answer. The others have no id.

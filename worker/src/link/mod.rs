@@ -23,7 +23,7 @@ pub(crate) use carrier::Link;
 pub(crate) use seat::{Seat, Word};
 pub(crate) use task::serve;
 pub(crate) use topic::Topic;
-pub(crate) use window::Misuse;
+pub(crate) use window::{Misuse, Said};
 
 /// How long the sessions of a link that broke stay where they are, silently. By then another worker has them, or their
 /// gateway is gone, and their clients with it.

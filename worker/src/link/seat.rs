@@ -10,20 +10,20 @@ use std::time::Instant;
 use bytes::Bytes;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::link::{
-    Ack, Close, Closed, Detached, ForGateway, KeepAlive, Leave, Message, Release, Send,
+    Ack, Close, Closed, Detached, ForGateway, KeepAlive, Leave, Message, Release, Send, State,
 };
 use flotilla_shared::protocol::codes::DisconnectCode;
 use tokio::sync::Notify;
 
-use super::window::{Misuse, Window};
+use super::window::{Misuse, Said, Window};
 use super::{DETACH_PATIENCE, Link, ORPHAN_GRACE};
 use crate::closing::Ending;
 
 /// What is next for a session.
 #[derive(Debug)]
 pub(crate) enum Word {
-    /// A message of the client, and its number.
-    Message(u64, Bytes),
+    /// A message of the client.
+    Message(Said, Bytes),
     /// Nothing more, and why.
     End(Ending),
 }
@@ -86,14 +86,16 @@ impl Seat {
         self.session
     }
 
-    /// A message of the client.
-    pub(crate) fn take(&self, message: &Message) -> Result<(), Misuse> {
+    /// A message of the client. `is_repeat`: another worker has had it before.
+    pub(crate) fn take(&self, message: &Message, is_repeat: bool) -> Result<(), Misuse> {
         if self.phase.get() != Phase::Carried || self.gone.borrow().is_some() {
             // The next worker gets it.
             return Ok(());
         }
-        let taken = &mut *self.window.borrow_mut();
-        taken.take(message.number, &message.payload)?;
+        let number = message.number;
+        let said = Said { number, is_repeat };
+        let mut window = self.window.borrow_mut();
+        window.take(said, &message.payload)?;
         self.news.notify_one();
         Ok(())
     }
@@ -155,8 +157,8 @@ impl Seat {
         if !matches!(phase, Phase::Carried | Phase::Detaching(_)) {
             return None;
         }
-        if let Some((number, payload)) = self.window.borrow_mut().begin() {
-            return Some(Word::Message(number, payload));
+        if let Some((said, payload)) = self.window.borrow_mut().begin() {
+            return Some(Word::Message(said, payload));
         }
         if let Some(ending) = self.gone.borrow_mut().take() {
             self.phase.set(Phase::Parted);
@@ -188,6 +190,14 @@ impl Seat {
             frames: frames.clone(),
             placed: None,
             is_answer,
+        }));
+    }
+
+    /// What another worker would have to know.
+    pub(crate) fn state(&self, state: Bytes) {
+        self.link.say(ForGateway::State(State {
+            session: self.session,
+            state,
         }));
     }
 

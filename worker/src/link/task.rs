@@ -202,7 +202,7 @@ impl Sessions {
             ForWorker::Message(message) if message.payload.len() > message_max_bytes => {
                 connection.end(Ending::TooBig);
             }
-            ForWorker::Message(message) => seat.take(&message)?,
+            ForWorker::Message(message) => seat.take(&message, false)?,
             ForWorker::Closed(closed) => seat.closed(&closed),
             ForWorker::Detach(_) => seat.detach(Instant::now()),
             ForWorker::Hello(_) | ForWorker::Open(_) => {}

@@ -28,6 +28,7 @@ use crate::handshakes::Handshakes;
 use crate::shard::Shard;
 use crate::{accept, operations};
 
+mod moves;
 mod sessions;
 mod sockets;
 mod topics;

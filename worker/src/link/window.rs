@@ -20,6 +20,14 @@ pub(crate) enum Misuse {
     Number,
 }
 
+/// Which of a client's messages it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) number: u64,
+    /// Another worker has had it, and may have handled it.
+    pub(crate) is_repeat: bool,
+}
+
 /// See the module's documentation. Without memory of its own while nothing is unacknowledged.
 #[derive(Debug, Default)]
 pub(super) struct Window {
@@ -31,7 +39,7 @@ pub(super) struct Window {
 
 #[derive(Debug)]
 struct Unacked {
-    number: u64,
+    said: Said,
     bytes: usize,
     progress: Progress,
     /// Ids of its commands that are not answered.
@@ -56,14 +64,15 @@ impl Window {
     }
 
     /// Takes in the client's next message.
-    pub(super) fn take(&mut self, number: u64, payload: &[u8]) -> Result<(), Misuse> {
+    pub(super) fn take(&mut self, said: Said, payload: &[u8]) -> Result<(), Misuse> {
+        let number = said.number;
         if number == 0 || self.next.is_some_and(|next| next != number) {
             return Err(Misuse::Number);
         }
         self.next = number.checked_add(1);
         self.bytes += payload.len();
         self.unacked.push_back(Unacked {
-            number,
+            said,
             bytes: payload.len(),
             // A copy: what was read with it must not be kept for it.
             progress: Progress::Waiting(Bytes::copy_from_slice(payload)),
@@ -77,14 +86,14 @@ impl Window {
     }
 
     /// The next message to be handled. The one before has been.
-    pub(super) fn begin(&mut self) -> Option<(u64, Bytes)> {
+    pub(super) fn begin(&mut self) -> Option<(Said, Bytes)> {
         self.unacked.iter_mut().find_map(|unacked| {
             let Progress::Waiting(payload) = &mut unacked.progress else {
                 return None;
             };
             let payload = std::mem::take(payload);
             unacked.progress = Progress::Begun;
-            Some((unacked.number, payload))
+            Some((unacked.said, payload))
         })
     }
 
@@ -129,7 +138,7 @@ impl Window {
         if self.unacked.is_empty() {
             self.unacked = VecDeque::new();
         }
-        Some(done.number)
+        Some(done.said.number)
     }
 
     /// Whether nothing that was begun is unanswered.
@@ -149,11 +158,16 @@ impl Window {
 mod tests {
     use super::*;
 
+    fn take(window: &mut Window, number: u64, payload: &[u8]) -> Result<(), Misuse> {
+        let is_repeat = false;
+        window.take(Said { number, is_repeat }, payload)
+    }
+
     fn begun(window: &mut Window, commands: &[u32]) -> u64 {
-        let (number, _) = window.begin().unwrap();
+        let (said, _) = window.begin().unwrap();
         commands.iter().for_each(|id| window.asked(*id));
         window.handled();
-        number
+        said.number
     }
 
     fn acknowledged(window: &mut Window) -> Vec<u64> {
@@ -164,7 +178,7 @@ mod tests {
     fn a_message_is_acknowledged_when_all_its_commands_are_answered() {
         let mut window = Window::new(Some(1));
         for number in 1..=3 {
-            window.take(number, b"{}").unwrap();
+            take(&mut window, number, b"{}").unwrap();
         }
         assert_eq!(begun(&mut window, &[7, 8]), 1);
         assert_eq!(begun(&mut window, &[9]), 2);
@@ -182,7 +196,7 @@ mod tests {
     #[test]
     fn a_message_is_not_acknowledged_before_all_its_commands_are_run() {
         let mut window = Window::new(Some(1));
-        window.take(1, b"{}").unwrap();
+        take(&mut window, 1, b"{}").unwrap();
         window.begin().unwrap();
         window.asked(1);
         window.answered(1);
@@ -194,35 +208,35 @@ mod tests {
     #[test]
     fn numbers_follow_each_other() {
         let mut window = Window::new(Some(1));
-        assert_eq!(window.take(2, b""), Err(Misuse::Number));
-        assert_eq!(window.take(1, b""), Ok(()));
-        assert_eq!(window.take(1, b""), Err(Misuse::Number));
+        assert_eq!(take(&mut window, 2, b""), Err(Misuse::Number));
+        assert_eq!(take(&mut window, 1, b""), Ok(()));
+        assert_eq!(take(&mut window, 1, b""), Err(Misuse::Number));
         let mut moved = Window::new(None);
-        assert_eq!(moved.take(0, b""), Err(Misuse::Number));
-        assert_eq!(moved.take(17, b""), Ok(()));
-        assert_eq!(moved.take(19, b""), Err(Misuse::Number));
+        assert_eq!(take(&mut moved, 0, b""), Err(Misuse::Number));
+        assert_eq!(take(&mut moved, 17, b""), Ok(()));
+        assert_eq!(take(&mut moved, 19, b""), Err(Misuse::Number));
     }
 
     #[test]
     fn the_first_message_may_be_of_any_length_and_the_others_together_of_the_agreed_one() {
         let mut window = Window::new(Some(1));
-        window.take(1, &vec![0; 10 * UNACKED_MAX_BYTES]).unwrap();
-        window.take(2, &vec![0; UNACKED_MAX_BYTES]).unwrap();
-        assert_eq!(window.take(3, b"x"), Err(Misuse::Window));
+        take(&mut window, 1, &vec![0; 10 * UNACKED_MAX_BYTES]).unwrap();
+        take(&mut window, 2, &vec![0; UNACKED_MAX_BYTES]).unwrap();
+        assert_eq!(take(&mut window, 3, b"x"), Err(Misuse::Window));
     }
 
     #[test]
     fn no_more_messages_wait_than_was_agreed_on() {
         let mut window = Window::new(Some(1));
-        let taken = (1..).map(|number| window.take(number, b"x"));
+        let taken = (1..).map(|number| take(&mut window, number, b"x"));
         assert_eq!(taken.take_while(Result::is_ok).count(), UNACKED_MAX);
     }
 
     #[test]
     fn what_is_not_begun_can_be_left_to_others() {
         let mut window = Window::new(Some(1));
-        window.take(1, b"{}").unwrap();
-        window.take(2, b"{}").unwrap();
+        take(&mut window, 1, b"{}").unwrap();
+        take(&mut window, 2, b"{}").unwrap();
         window.begin().unwrap();
         window.drop_waiting();
         assert!(!window.is_settled());

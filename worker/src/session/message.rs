@@ -21,7 +21,6 @@ pub(super) struct Said {
 impl Session {
     /// The commands that follow are those of the client's message with this number. `is_repeat`: another worker has had
     /// it before, and has not said that it was done.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the link"))]
     pub(crate) fn begin_message(&mut self, number: u64, is_repeat: bool) {
         if !is_repeat {
             // Its connect command does not come again.

@@ -51,10 +51,8 @@ pub(crate) use event::{
     ServerSubscribe, Subject,
 };
 pub(crate) use restore::Origin;
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the link"))]
 pub(crate) use restore::Restored;
-#[cfg_attr(not(test), expect(unused_imports, reason = "for the link"))]
-pub(crate) use snapshot::{Snapshot, Unreadable, Writer};
+pub(crate) use snapshot::{Snapshot, Writer};
 pub(crate) use transport::Transport;
 
 /// Deadlines further away than this are cut: nobody stays connected for a year.

@@ -51,7 +51,6 @@ impl Session {
     ///
     /// # Errors
     /// With what the client is to be disconnected with: it has expired, or is not welcome any more.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the link"))]
     pub(crate) fn restore(
         policy: Rc<Policy>,
         restored: Restored<'_>,
@@ -100,7 +99,6 @@ impl Session {
     }
 
     /// It is on a link, and has been attached so often.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the link"))]
     pub(crate) fn attached(&mut self, generation: u32) {
         self.generation = generation;
     }

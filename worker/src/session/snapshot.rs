@@ -138,7 +138,6 @@ impl Snapshot {
     ///
     /// # Errors
     /// When it is none, or one whose form is newer than what this version knows.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the link"))]
     pub(crate) fn read(written: Bytes) -> Result<Self, Unreadable> {
         let snapshot = Self::decode(written).map_err(|_| Unreadable)?;
         let is_known = (1..=VERSION).contains(&snapshot.version) && snapshot.client.len() == 16;
@@ -149,7 +148,6 @@ impl Snapshot {
 impl Session {
     /// What another worker has to know to go on; `None` until the client is connected. To be told again whenever
     /// [`Session::take_changed`] says so.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the link"))]
     pub(crate) fn snapshot(&self, writer: &Writer, now: Now) -> Option<Snapshot> {
         if !self.is_connected() {
             return None;
@@ -179,7 +177,6 @@ impl Session {
     }
 
     /// Whether something has changed since this was asked last that is in a [`Snapshot`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the link"))]
     pub(crate) fn take_changed(&mut self) -> bool {
         self.is_connected() && std::mem::take(&mut self.is_changed)
     }

@@ -5,6 +5,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::hooks::{Answer, RefreshGrant};
+use crate::session::snapshot::Unreadable;
 
 /// What a worker has written of the session, read by another one.
 fn written(bench: &Bench) -> Snapshot {
