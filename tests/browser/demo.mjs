@@ -1,14 +1,13 @@
-// The demo page of `flotilla dev` in a headless Chromium: two tabs on two workers, and a phone.
+// The demo page of `flotilla dev --nats` in a headless Chromium: two tabs on two workers, and a phone.
 //
-// Started by tests/tests/browser.rs, which sets the environment and kills a worker when this script
-// asks for it on its standard output. Prints a line per step; ends with 0 if all went well.
+// Started by tests/tests/browser.rs, which sets the environment. Prints a line per step; ends with 0 if all went well.
 
 import assert from 'node:assert/strict';
-import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
 
 const { DEMO_URL, CHROMIUM = '/usr/bin/chromium' } = process.env;
 const TABS_MAX = 12;
+const TRIES_MAX = 10;
 const PHONE = { width: 360, height: 640 };
 
 const browser = await chromium.launch({
@@ -42,6 +41,12 @@ const node = async (page) => (await page.locator('#node').innerText()).replace(/
 async function say(page, text) {
   await page.locator('#text').fill(text);
   await page.locator('#send').click();
+}
+
+async function join(page, room) {
+  await page.locator('#room').fill(room);
+  await page.locator('#room').press('Enter');
+  await page.locator('#log li', { hasText: `joined ${room}` }).waitFor();
 }
 
 // The line in which this tab shows a message.
@@ -86,11 +91,7 @@ await step('what is received is text, whatever it looks like', async () => {
 });
 
 await step('another room is another room', async () => {
-  for (const page of [here, there]) {
-    await page.locator('#room').fill('harbour');
-    await page.locator('#room').press('Enter');
-    await page.locator('#log li', { hasText: 'joined harbour' }).waitFor();
-  }
+  for (const page of [here, there]) await join(page, 'harbour');
   await say(here, 'only in the harbour');
   await heard(there, 'only in the harbour', 'theirs').waitFor();
 });
@@ -142,18 +143,76 @@ await step('a page without WebSocket hears and is heard', async () => {
   await page.context().close();
 });
 
-await step('a tab whose worker is killed goes on elsewhere', async () => {
+// What the page shows of a worker.
+const worker = (page, name) => page.locator('#workers li', { hasText: name });
+
+// Says something until it is heard: what is said while somebody is on the way to another worker is not kept.
+async function getsThrough(from, to, text) {
+  for (let tries = 1; tries <= TRIES_MAX; tries += 1) {
+    await say(from, `${text} (${tries})`);
+    const is = heard(to, text, 'theirs').first();
+    if (await is.waitFor({ timeout: 2_000 }).then(() => true, () => false)) return;
+  }
+  assert.fail(`${text}: not heard`);
+}
+
+// Whether the tab connects again or its session is moved, it is on another worker soon, and the chat goes on; and the
+// worker can be had back.
+async function goesOnWithout(action) {
   const lost = await node(here);
-  const answers = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
-  console.log(`kill ${lost}`);
-  assert.equal((await answers.next()).value, 'killed');
-  await here.locator('#log li', { hasText: `moved from ${lost}` }).waitFor();
+  await worker(here, lost).getByRole('button', { name: `${action} ${lost}` }).click();
+  await here.locator('#log li', { hasText: `moved from ${lost}` }).last().waitFor();
   await here.locator('#status[data-state=connected]').waitFor();
   assert.notEqual(await node(here), lost);
-  await say(there, 'are you well?');
-  await heard(here, 'are you well?', 'theirs').waitFor();
-  await say(here, 'better than ever');
-  await heard(there, 'better than ever', 'theirs').waitFor();
+  await getsThrough(there, here, `are you well after the ${action}?`);
+  await getsThrough(here, there, `better than before the ${action}`);
+  await worker(there, lost).getByRole('button', { name: `start ${lost}` }).click();
+  for (const page of [here, there]) {
+    await page.locator('#workers li[data-state=up]', { hasText: lost }).waitFor();
+  }
+}
+
+await step('a person kills the worker of a tab, the chat goes on, and the worker is started again', async () => {
+  await goesOnWithout('kill');
+});
+
+await step('a person drains the worker of a tab, the chat goes on, and the worker is started again', async () => {
+  await goesOnWithout('drain');
+});
+
+await step('with the keyboard a person stays with the worker that was killed', async () => {
+  const other = await here.evaluate(() => [...rows.keys()].find((name) => name !== node));
+  await worker(here, other).locator('.kill').focus();
+  await here.keyboard.press('Enter');
+  await here.locator('#workers .start:focus').press('Enter');
+  await worker(here, other).locator('.kill:focus').waitFor();
+  await here.locator('#workers li[data-state=up]', { hasText: other }).waitFor();
+});
+
+// A tab that is given these answers instead of the launcher's.
+async function openWith(answers) {
+  const other = await browser.newContext();
+  for (const [url, json] of Object.entries(answers)) await other.route(url, (route) => route.fulfill({ json }));
+  return open(other);
+}
+
+await step('a tab whose session moves says so, and that the connection stayed', async () => {
+  const page = await openWith({ '**/where?client=*': { worker: 'worker-9' } });
+  await page.locator('#log li', { hasText: /^moved from worker-\d to worker-9; the connection stayed$/ }).waitFor();
+  assert.equal(await node(page), 'worker-9');
+  await join(page, 'harbour');
+  await getsThrough(page, there, 'I have not noticed anything');
+  assert.equal(await page.locator('#log li', { hasText: 'moved' }).count(), 1);
+  assert.equal(await page.locator('#log li', { hasText: 'connection lost' }).count(), 0);
+  await page.context().close();
+});
+
+await step('workers that are not processes have no buttons', async () => {
+  const workers = [{ name: 'worker-1', state: 'up', connections: 1 }];
+  const page = await openWith({ '**/workers': { controls: false, workers } });
+  await worker(page, 'worker-1').getByText('1 connection').waitFor();
+  assert.equal(await page.locator('#workers button:visible').count(), 0);
+  await page.context().close();
 });
 
 await step('on a phone nothing has to be scrolled sideways', async () => {
@@ -165,13 +224,15 @@ await step('on a phone nothing has to be scrolled sideways', async () => {
   await say(phone, long);
   await heard(phone, long, 'mine').waitFor();
   assert.equal(await scrollsSideways(phone), false, 'with a long word');
-  for (const id of ['#text', '#send', '#room', '#log', '#status']) {
+  for (const id of ['#text', '#send', '#room', '#log', '#status', '#workers']) {
     const box = await phone.locator(id).boundingBox();
     const inside = box.x >= 0 && box.x + box.width <= PHONE.width && box.y + box.height <= PHONE.height;
     assert(inside, `${id} is not on the screen: ${JSON.stringify(box)}`);
   }
-  const { height } = await phone.locator('#send').boundingBox();
-  assert(height >= 44, `a finger does not hit ${height} pixels`);
+  for (const button of ['#send', '.kill:visible', '.drain:visible']) {
+    const { height, width } = await phone.locator(button).first().boundingBox();
+    assert(Math.min(height, width) >= 44, `a finger does not hit ${width} x ${height} pixels of ${button}`);
+  }
 });
 
 await step('the page has nothing to complain about', async () => {

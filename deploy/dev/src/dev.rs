@@ -17,9 +17,10 @@ use tokio::net::TcpListener;
 use crate::{
     args::{DevArguments, Transport},
     banner::Banner,
-    demo::{self, Demo},
+    demo::{self, Crew, Demo},
     embedded::Embedded,
     member::{Member, NatsServer},
+    orders::Orders,
     ports,
     processes::Processes,
     profile::Profile,
@@ -75,7 +76,9 @@ pub(crate) async fn run(arguments: &DevArguments, roots: &[PathBuf]) -> Result<(
     };
     drop(reserved);
     demo_listener.set_nonblocking(true)?;
-    let page = demo::serve(TcpListener::from_std(demo_listener)?, Demo::new(&settings));
+    let crew = Crew::new(started.members(), settings.api_key.clone());
+    let demo = Demo::new(&settings, crew, started.orders());
+    let page = demo::serve(TcpListener::from_std(demo_listener)?, demo);
     let banner = banner(&settings, arguments, &started)?;
     io::stdout().write_all(banner.to_string().as_bytes())?;
     lifecycle.serving();
@@ -97,7 +100,7 @@ fn throw_away_secret() -> Secret {
 #[derive(Debug)]
 enum Fleet {
     Embedded(Embedded),
-    Processes(Processes),
+    Processes(Box<Processes>),
 }
 
 impl Fleet {
@@ -110,7 +113,8 @@ impl Fleet {
         let fleet = match transport {
             Transport::Embedded => Self::Embedded(Embedded::start(settings, workers).await?),
             Transport::Nats(server) => {
-                Self::Processes(Processes::start(settings, workers, server, directory).await?)
+                let fleet = Processes::start(settings, workers, server, directory).await?;
+                Self::Processes(Box::new(fleet))
             }
         };
         ready::wait(fleet.members()).await?;
@@ -128,6 +132,14 @@ impl Fleet {
         match self {
             Self::Embedded(_) => None,
             Self::Processes(fleet) => fleet.nats_server(),
+        }
+    }
+
+    /// What has workers killed and started again, where that is possible.
+    fn orders(&self) -> Option<Orders> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Processes(fleet) => Some(fleet.orders()),
         }
     }
 

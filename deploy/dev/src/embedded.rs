@@ -17,6 +17,7 @@ use toml::Table;
 
 use crate::{
     member::{Listening, Member},
+    ports::WorkerPorts,
     settings::Settings,
 };
 
@@ -43,7 +44,7 @@ impl Embedded {
         };
         for index in 1..=workers {
             let name = format!("worker-{index}");
-            let table = settings.worker(&name, None);
+            let table = settings.worker(&name, None, WorkerPorts::default());
             let config = resolve(table, flotilla_worker::Config::resolve).context("worker")?;
             let worker = Worker::bind(config).await?;
             let listening = Listening {
@@ -152,7 +153,7 @@ mod tests {
                 log: tracing::Level::WARN,
             };
             for nats in [None, Some("nats://127.0.0.1:4222")] {
-                let worker = settings.worker("worker-1", nats);
+                let worker = settings.worker("worker-1", nats, WorkerPorts::default());
                 resolve(worker, flotilla_worker::Config::resolve).expect(name);
                 let gateway = settings.gateway(nats);
                 resolve(gateway, flotilla_gateway::Config::resolve).expect(name);

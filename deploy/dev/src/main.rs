@@ -6,11 +6,13 @@
 //! the data path, and production does not use it.
 
 mod args;
+mod ask;
 mod banner;
 mod demo;
 mod dev;
 mod embedded;
 mod member;
+mod orders;
 mod parent;
 mod ports;
 mod processes;

@@ -23,6 +23,33 @@ pub(crate) struct Reserved {
     _socket: Socket,
 }
 
+/// Where a worker listens.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct WorkerPorts {
+    /// For clients. As the others: 0 takes any free port.
+    pub(crate) clients: u16,
+    /// For metrics and health.
+    pub(crate) admin: u16,
+    /// For the server API.
+    pub(crate) api: u16,
+}
+
+/// Ports for a worker that is another process. As long as they are reserved, it finds them free when it is started again.
+///
+/// # Errors
+/// When none are free.
+pub(crate) fn for_worker() -> Result<(WorkerPorts, [Reserved; 3])> {
+    let any = || reserve(0).context("no free port");
+    let reserved = [any()?, any()?, any()?];
+    let [clients, admin, api] = &reserved;
+    let ports = WorkerPorts {
+        clients: clients.port,
+        admin: admin.port,
+        api: api.port,
+    };
+    Ok((ports, reserved))
+}
+
 /// The gateway's port: the one asked for, or the usual one if it is free, or any. It is reserved as long as this is held:
 /// the gateway may be another process, and its configuration needs the number before that process exists.
 ///

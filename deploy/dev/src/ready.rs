@@ -1,21 +1,14 @@
 //! Waiting until the fleet is ready for clients, by asking each process as an operator would.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpStream,
-    time::{interval, timeout},
-};
+use tokio::time::{interval, timeout};
 
-use crate::member::Member;
+use crate::{ask, member::Member};
 
 /// How long the fleet may take until it is ready, once everybody listens.
 const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The longest answer that is read.
-const ANSWER_MAX_BYTES: u64 = 1024 * 1024;
 
 /// Waits until every member (workers, then the gateway) says that it is ready, and the gateway has
 /// found every worker.
@@ -42,14 +35,14 @@ pub(crate) async fn wait(members: &[Member]) -> Result<()> {
 
 async fn check(members: &[Member]) -> Result<()> {
     for member in members {
-        get(member.listening.admin, "/readyz")
+        ask::admin(member.listening.admin, "/readyz")
             .await
             .with_context(|| member.name.clone())?;
     }
     let Some((gateway, workers)) = members.split_last() else {
         return Ok(());
     };
-    let metrics = get(gateway.listening.admin, "/metrics")
+    let metrics = ask::admin(gateway.listening.admin, "/metrics")
         .await
         .context("the gateway's metrics")?;
     let found = format!(
@@ -61,19 +54,4 @@ async fn check(members: &[Member]) -> Result<()> {
         "the gateway has not found every worker"
     );
     Ok(())
-}
-
-/// The body of a 200 answer; what another answer says is the error.
-async fn get(admin: SocketAddr, path: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(admin).await?;
-    let request = format!("GET {path} HTTP/1.0\r\nHost: {admin}\r\n\r\n");
-    stream.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    stream
-        .take(ANSWER_MAX_BYTES)
-        .read_to_string(&mut answer)
-        .await?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    ensure!(head.split(' ').nth(1) == Some("200"), "{}", body.trim());
-    Ok(body.to_owned())
 }

@@ -6,7 +6,11 @@
 use flotilla_shared::{secret::Secret, websocket};
 use toml::{Table, Value};
 
-use crate::{demo, ports::loopback, profile::Profile};
+use crate::{
+    demo,
+    ports::{WorkerPorts, loopback},
+    profile::Profile,
+};
 
 /// How long a process may drain. Short: a developer waits for it.
 const DRAIN_TIMEOUT: &str = "1s";
@@ -36,11 +40,11 @@ impl Settings {
         format!("ws://{}{}", loopback(self.port), websocket::PATH)
     }
 
-    /// The worker called `name`, over the NATS server at `nats` or else over memory.
-    pub(crate) fn worker(&self, name: &str, nats: Option<&str>) -> Table {
+    /// The worker called `name` at these ports, over the NATS server at `nats` or else over memory.
+    pub(crate) fn worker(&self, name: &str, nats: Option<&str>, ports: WorkerPorts) -> Table {
         let mut table = self.profile.worker.clone();
         put(&mut table, "id", name);
-        put(&mut table, "listen", loopback(0).to_string());
+        put(&mut table, "listen", loopback(ports.clients).to_string());
         // Enough to see that clients on several shards of a worker are served.
         put(&mut table, "shards", 2);
         put(&mut table, "client.expose_node", true);
@@ -49,7 +53,9 @@ impl Settings {
             "client.token.hmac_secret_key",
             self.token_secret.expose(),
         );
-        put(&mut table, "http_api.listen", loopback(0).to_string());
+        let (admin, api) = (loopback(ports.admin), loopback(ports.api));
+        put(&mut table, "admin_listen", admin.to_string());
+        put(&mut table, "http_api.listen", api.to_string());
         put(&mut table, "http_api.key", self.api_key.expose());
         put(&mut table, "drain.settle", "0s");
         put(&mut table, "drain.window", "500ms");
@@ -80,12 +86,12 @@ impl Settings {
         put(&mut table, "pool.workers", Vec::<String>::new());
         put(&mut table, "pool.roster", true);
         put(&mut table, "drain.lame_duck", "0s");
+        put(&mut table, "admin_listen", loopback(0).to_string());
         self.put_common(&mut table, nats);
         table
     }
 
     fn put_common(&self, table: &mut Table, nats: Option<&str>) {
-        put(table, "admin_listen", loopback(0).to_string());
         // A machine for development seldom allows the open files that the default wants.
         put(table, "connections_max", 5_000);
         put(table, "passport.secret_key", self.passport_secret.expose());

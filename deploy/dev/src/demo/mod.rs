@@ -2,7 +2,10 @@
 //!
 //! It hands tokens to whoever asks, so it answers only requests that name it by a loopback host
 //! (another site cannot reach it through a DNS name of its own), and it sends no CORS headers (another
-//! site's script cannot read what it answers).
+//! site's script cannot read what it answers). What changes something has to come from the page itself.
+
+mod crew;
+mod workers;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -10,16 +13,17 @@ use anyhow::Result;
 use axum::{
     Router,
     extract::{Query, Request, State},
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{self, Next},
     response::{Html, IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use flotilla_shared::secret::Secret;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpListener;
 
-use crate::{settings::Settings, token};
+use crate::{orders::Orders, settings::Settings, token};
+pub(crate) use crew::Crew;
 
 const PAGE: &str = include_str!("page.html");
 
@@ -38,15 +42,21 @@ pub(crate) struct Demo {
     channel: String,
     /// What tokens are signed with.
     token_secret: Secret,
+    /// Whom it asks about clients.
+    crew: Crew,
+    /// What has workers killed, drained and started, where they are processes of their own.
+    orders: Option<Orders>,
 }
 
 impl Demo {
-    /// The page of the fleet with these settings.
-    pub(crate) fn new(settings: &Settings) -> Self {
+    /// The page of the fleet with these settings and workers.
+    pub(crate) fn new(settings: &Settings, crew: Crew, orders: Option<Orders>) -> Self {
         Self {
             url: settings.url(),
             channel: settings.profile.channel.clone(),
             token_secret: settings.token_secret.clone(),
+            crew,
+            orders,
         }
     }
 }
@@ -70,28 +80,34 @@ pub(crate) async fn serve(listener: TcpListener, demo: Demo) -> Result<()> {
 }
 
 fn router(demo: Demo, address: SocketAddr) -> Router {
-    let hosts = Arc::new(hosts(address.port()));
+    let port = address.port();
+    let own = Arc::new((hosts(port), origins(port)));
     Router::new()
         .route("/", get(page))
         .route("/token", get(grant))
+        .route("/where", get(workers::find))
+        .route("/workers", get(workers::list))
+        .route("/workers/{name}/{action}", post(workers::obey))
         .with_state(Arc::new(demo))
         .layer(middleware::from_fn(move |request, next| {
-            let hosts = hosts.clone();
-            async move { only_loopback_hosts(&hosts[..], request, next).await }
+            let own = own.clone();
+            async move { guard(&own.0, &own.1, request, next).await }
         }))
 }
 
-async fn only_loopback_hosts(hosts: &[String], request: Request, next: Next) -> Response {
-    let host = request
-        .headers()
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    if !host.is_some_and(|host| hosts.iter().any(|known| known == host)) {
+/// Lets through what names this server by one of its `hosts` and, if it may change something, comes
+/// from a page of one of these `origins`.
+async fn guard(hosts: &[String], origins: &[String], request: Request, next: Next) -> Response {
+    if !is_one_of(hosts, &request, header::HOST) {
         return (
             StatusCode::MISDIRECTED_REQUEST,
             "Host: not a name of this server\n",
         )
             .into_response();
+    }
+    let only_reads = [Method::GET, Method::HEAD].contains(request.method());
+    if !only_reads && !is_one_of(origins, &request, header::ORIGIN) {
+        return (StatusCode::FORBIDDEN, "Origin: not of this page\n").into_response();
     }
     let mut response = next.run(request).await;
     for (name, value) in [
@@ -108,6 +124,12 @@ async fn only_loopback_hosts(hosts: &[String], request: Request, next: Next) -> 
             .insert(name, HeaderValue::from_static(value));
     }
     response
+}
+
+fn is_one_of(known: &[String], request: &Request, name: HeaderName) -> bool {
+    let value = request.headers().get(name);
+    let value = value.and_then(|value| value.to_str().ok());
+    value.is_some_and(|value| known.iter().any(|known| known == value))
 }
 
 async fn page(State(demo): State<Arc<Demo>>) -> Result<Response, StatusCode> {
@@ -148,17 +170,24 @@ async fn grant(State(demo): State<Arc<Demo>>, Query(query): Query<GrantQuery>) -
         let text = format!("user: 1 to {USER_MAX_BYTES} bytes\n");
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    let granted = token::mint(&demo.token_secret, &query.user, None, TOKEN_TTL)
-        .map(|token| Grant {
+    match token::mint(&demo.token_secret, &query.user, None, TOKEN_TTL) {
+        Ok(token) => json(&Grant {
             token,
             url: &demo.url,
             channel: &demo.channel,
-        })
-        .and_then(|grant| Ok(serde_json::to_string(&grant)?));
-    match granted {
-        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        }),
         Err(error) => {
             tracing::error!(%error, "no token for the demo page");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+fn json(answer: &impl Serialize) -> Response {
+    match serde_json::to_string(answer) {
+        Ok(json) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer of the demo page cannot be written");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
         }
     }

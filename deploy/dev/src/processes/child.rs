@@ -33,6 +33,8 @@ pub(super) struct Child {
     name: String,
     pid: Pid,
     listening: Option<oneshot::Receiver<Listening>>,
+    /// It was told to end, and will.
+    leaving: bool,
     /// Its end of input is the parent's death (`parent`).
     _lifeline: ChildStdin,
 }
@@ -78,6 +80,7 @@ impl Child {
             name: name.to_owned(),
             pid,
             listening: Some(listening),
+            leaving: false,
             _lifeline: lifeline,
         })
     }
@@ -105,8 +108,23 @@ impl Child {
     }
 
     /// Asks it to drain and end. One that has ended already does not mind.
-    pub(super) fn terminate(&self) {
-        let _ = kill(self.pid, Signal::SIGTERM);
+    pub(super) fn terminate(&mut self) {
+        self.end_by(Signal::SIGTERM);
+    }
+
+    /// Ends it at once. One that has ended already does not mind.
+    pub(super) fn kill(&mut self) {
+        self.end_by(Signal::SIGKILL);
+    }
+
+    /// Whether it was told to end.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving
+    }
+
+    fn end_by(&mut self, signal: Signal) {
+        self.leaving = true;
+        let _ = kill(self.pid, signal);
     }
 }
 

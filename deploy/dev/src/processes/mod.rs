@@ -3,17 +3,19 @@
 //!
 //! They stay in the launcher's process group, so that a terminal's Ctrl-C reaches them, and end when
 //! the launcher does (`parent`). Only NATS has a group of its own: the others need it to leave. A
-//! child that is killed stays dead: to see what then happens is what this way of running is for.
+//! child that is killed stays dead until a person starts it again (`obey`): to see what happens meanwhile
+//! is what this way of running is for.
 
 mod child;
 mod log_line;
 mod nats;
+mod obey;
 
 use std::{
     env,
     io::{self, IsTerminal},
     os::unix::process::ExitStatusExt,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitStatus,
     task::{self, Waker},
     time::Duration,
@@ -24,6 +26,7 @@ use flotilla_shared::lifecycle::{Lifecycle, Phase};
 use tokio::{
     process::Command,
     signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
     time,
 };
 use toml::Table;
@@ -31,6 +34,8 @@ use toml::Table;
 use crate::{
     args::NatsSource,
     member::{Member, NatsServer},
+    orders::{Order, Orders},
+    ports::{self, Reserved},
     settings::Settings,
     state::FleetDirectory,
 };
@@ -53,7 +58,15 @@ pub(crate) struct Processes {
     ends: Ends,
     /// The command that starts each child again, by the child's name.
     commands: Vec<(String, String)>,
+    /// The configuration of each worker, by the worker's name.
+    workers: Vec<(String, PathBuf)>,
     members: Vec<Member>,
+    /// What workers come back to.
+    reserved: Vec<Reserved>,
+    orders: Orders,
+    asked: mpsc::Receiver<Order>,
+    /// Starts of workers that are still leaving.
+    starts: Vec<Order>,
     interrupts: Signal,
     log: tracing::Level,
 }
@@ -69,13 +82,19 @@ impl Processes {
         nats: NatsSource,
         directory: &FleetDirectory,
     ) -> Result<Self> {
+        let (orders, asked) = Orders::new();
         let mut fleet = Self {
             services: Vec::new(),
             nats: None,
             nats_server: None,
             ends: Ends::new(),
             commands: Vec::new(),
+            workers: Vec::new(),
             members: Vec::new(),
+            reserved: Vec::new(),
+            orders,
+            asked,
+            starts: Vec::new(),
             interrupts: signal(SignalKind::interrupt())?,
             log: settings.log,
         };
@@ -86,11 +105,16 @@ impl Processes {
         let mut starting = Vec::new();
         for index in 1..=workers {
             let name = format!("worker-{index}");
-            let table = settings.worker(&name, Some(&url));
-            starting.push(fleet.start_service("worker", name, &table, directory)?);
+            let (ports, reserved) = ports::for_worker()?;
+            fleet.reserved.extend(reserved);
+            let table = settings.worker(&name, Some(&url), ports);
+            let config = write(directory, &name, &table)?;
+            starting.push(fleet.start_service("worker", &name, &config)?);
+            fleet.workers.push((name, config));
         }
         let table = settings.gateway(Some(&url));
-        starting.push(fleet.start_service("gateway", "gateway".to_owned(), &table, directory)?);
+        let config = write(directory, "gateway", &table)?;
+        starting.push(fleet.start_service("gateway", "gateway", &config)?);
         for child in starting {
             fleet.up(child).await?;
         }
@@ -105,6 +129,11 @@ impl Processes {
     /// The nats-server, if it was started for this fleet.
     pub(crate) fn nats_server(&self) -> Option<&NatsServer> {
         self.nats_server.as_ref()
+    }
+
+    /// What has workers killed, drained and started again while this runs.
+    pub(crate) fn orders(&self) -> Orders {
+        self.orders.clone()
     }
 
     async fn start_nats(
@@ -122,34 +151,28 @@ impl Processes {
         Ok(self.nats_server.insert(server).url.clone())
     }
 
-    fn start_service(
-        &mut self,
-        kind: &str,
-        name: String,
-        settings: &Table,
-        directory: &FleetDirectory,
-    ) -> Result<Child> {
-        let config = directory.write(&format!("{name}.toml"), &toml::to_string(settings)?)?;
+    fn start_service(&mut self, kind: &str, name: &str, config: &Path) -> Result<Child> {
         let program = env::current_exe().context("the path of this program")?;
         let mut command = Command::new(&program);
         command
             .arg(kind)
             .arg("--exit-with-parent")
             .arg("--config")
-            .arg(&config);
+            .arg(config);
         // A variable that is meant for some other service must not change this fleet.
         for (variable, _) in env::vars_os() {
             if variable.to_string_lossy().starts_with("FLOTILLA_") {
                 command.env_remove(variable);
             }
         }
-        let child = Child::start(&name, command, self.log, &mut self.ends)?;
+        let child = Child::start(name, command, self.log, &mut self.ends)?;
         let again = format!(
             "{} {kind} --config {} --set log.format=text",
             program.display(),
             config.display()
         );
-        self.commands.push((name, again));
+        self.commands.retain(|(known, _)| known != name);
+        self.commands.push((name.to_owned(), again));
         Ok(child)
     }
 
@@ -164,7 +187,8 @@ impl Processes {
         Ok(())
     }
 
-    /// Reports children that end until the fleet is to drain, then has all of them drain and end.
+    /// Reports children that end and obeys orders until the fleet is to drain, then has all of them
+    /// drain and end.
     ///
     /// # Errors
     /// When no child is left.
@@ -175,6 +199,7 @@ impl Processes {
                     Some(ended) => self.ended(&ended??, lifecycle).await,
                     None => bail!("every process of the fleet has ended"),
                 },
+                Some(order) = self.asked.recv() => self.obey(order),
                 () = lifecycle.wait_for(Phase::Draining) => break,
             }
         }
@@ -195,11 +220,12 @@ impl Processes {
         if let Some((_, command)) = self.commands.iter().find(|(known, _)| known == name) {
             eprintln!("  start it again with: {command}");
         }
+        self.start_as_ordered(name);
     }
 
     async fn drain(&mut self, lifecycle: &Lifecycle) -> Result<()> {
         if !self.told_by_terminal() {
-            self.services.iter().for_each(Child::terminate);
+            self.services.iter_mut().for_each(Child::terminate);
         }
         let all_ended = async {
             while !self.services.is_empty()
@@ -235,6 +261,11 @@ impl Processes {
             .poll_recv(&mut task::Context::from_waker(Waker::noop()));
         interrupted.is_ready() && io::stdin().is_terminal()
     }
+}
+
+/// Writes the configuration of the service called `name`.
+fn write(directory: &FleetDirectory, name: &str, settings: &Table) -> Result<PathBuf> {
+    Ok(directory.write(&format!("{name}.toml"), &toml::to_string(settings)?)?)
 }
 
 fn in_words(status: ExitStatus) -> String {

@@ -9,6 +9,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::Value;
 use std::path::Path;
 
 /// A fleet over a nats-server of its own.
@@ -87,6 +88,54 @@ async fn a_killed_worker_is_told_and_comes_back_by_the_printed_command() -> Resu
         Ok(())
     })
     .await
+}
+
+/// Waits until the demo page shows the worker of this name in this state.
+async fn shows(fleet: &Launcher, worker: &str, state: &str) -> Result<()> {
+    let url = format!("{}/workers", fleet.demo_origin()?);
+    eventually(&format!("{worker} is {state}"), SOON, async || {
+        let shown: Value = reqwest::get(&url).await?.json().await?;
+        let workers = shown["workers"].as_array().context("workers")?;
+        let is_so = |one: &Value| one["name"] == worker && one["state"] == state;
+        ensure!(workers.iter().any(is_so), "{shown}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn the_page_kills_drains_and_starts_workers() -> Result<()> {
+    let runtime = runtime()?;
+    let fleet = start(runtime.path()).await?;
+    let (mut alice, mut bob) = fleet.two_clients(&fleet.token()?).await?;
+    let origin = fleet.demo_origin()?;
+    let order = async |worker: &str, action: &str| -> Result<u16> {
+        let url = format!("{origin}/workers/{worker}/{action}");
+        let request = reqwest::Client::new().post(url).header("Origin", &*origin);
+        Ok(request.send().await?.status().as_u16())
+    };
+    let (killed, drained) = (alice.node().to_owned(), bob.node().to_owned());
+
+    assert_eq!(order(&killed, "start").await?, 409, "it runs");
+    assert_eq!(order(&killed, "kill").await?, 204);
+    assert_eq!(alice.closed().await?.code, 1012);
+    shows(&fleet, &killed, "gone").await?;
+    assert_eq!(order(&killed, "kill").await?, 409, "it is gone");
+    assert_eq!(order(&killed, "start").await?, 204);
+    // Where it is asked is where it was at the start.
+    shows(&fleet, &killed, "up").await?;
+
+    assert_eq!(order(&drained, "drain").await?, 204);
+    // While it is leaving: it is started when it has left.
+    assert_eq!(order(&drained, "start").await?, 204);
+    assert!(!bob.closed().await?.reason.is_empty());
+    shows(&fleet, &drained, "up").await?;
+
+    for nobody in ["gateway", "nats", "worker-4"] {
+        assert_eq!(order(nobody, "kill").await?, 404, "{nobody}");
+    }
+    fleet.client(&fleet.token()?).await?;
+    Ok(())
 }
 
 #[tokio::test]
