@@ -17,7 +17,7 @@ use super::ending::Ending;
 use super::session::LinkNumber;
 use super::thread::Thread;
 use crate::error::Refusal;
-use crate::metrics::MoveReason;
+use crate::metrics::{Gauged, MoveReason};
 use crate::route::{Decision, Worker};
 
 /// Sessions get their turn in steps of this length.
@@ -49,8 +49,10 @@ pub(super) struct Move {
     client: Rc<Client>,
     reason: MoveReason,
     since: Instant,
-    /// The `host:port` of the worker that is asked last.
+    /// The worker that is asked last, by its label.
     from: Box<str>,
+    /// Counts it for as long as it is nowhere.
+    counted: Gauged,
 }
 
 /// See the module's documentation.
@@ -66,16 +68,16 @@ pub(super) struct Moves {
 
 impl Moves {
     /// The link of this session is gone.
-    pub(super) fn lost(&self, client: Rc<Client>, worker: &Worker) {
+    pub(super) fn lost(&self, client: Rc<Client>, worker: &Worker, counted: Gauged) {
         let is_owed = client.session.borrow().is_owed();
         let queue = if is_owed { &self.owed } else { &self.others };
-        self.push(queue, client, MoveReason::WorkerLost, worker);
+        self.push(queue, client, MoveReason::WorkerLost, worker, counted);
     }
 
     /// The worker of this session has handed it over.
-    pub(super) fn released(&self, client: Rc<Client>, worker: &Worker) {
+    pub(super) fn released(&self, client: Rc<Client>, worker: &Worker, counted: Gauged) {
         let reason = client.moving();
-        self.push(&self.owed, client, reason, worker);
+        self.push(&self.owed, client, reason, worker, counted);
     }
 
     fn push(
@@ -84,12 +86,14 @@ impl Moves {
         client: Rc<Client>,
         reason: MoveReason,
         worker: &Worker,
+        counted: Gauged,
     ) {
         queue.borrow_mut().push_back(Move {
             client,
             reason,
             since: Instant::now(),
             from: worker.label().into(),
+            counted,
         });
         self.news.notify_one();
     }
@@ -165,6 +169,7 @@ async fn carry_over(thread: Rc<Thread>, journey: Move) {
         reason,
         since,
         from,
+        counted: _counted,
     } = journey;
     while !client.session.borrow().is_closed() {
         let candidates = candidates(&thread, &client, &from);

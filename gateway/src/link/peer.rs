@@ -254,7 +254,9 @@ impl Peer {
             ForGateway::Close(close) => client.ended(self, close),
             ForGateway::Detached(_) => {
                 if client.detached(self) {
-                    thread.moves.released(client.clone(), &self.worker);
+                    thread
+                        .moves
+                        .released(client.clone(), &self.worker, thread.metrics().moving());
                 }
             }
             ForGateway::Welcome(_)

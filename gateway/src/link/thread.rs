@@ -171,7 +171,8 @@ impl Thread {
         self.edge.pool.eject(&peer.worker);
         for client in peer.die() {
             if client.lost(peer) {
-                self.moves.lost(client, &peer.worker);
+                self.moves
+                    .lost(client, &peer.worker, self.metrics().moving());
             }
         }
     }

@@ -37,6 +37,7 @@ impl MoveReason {
 #[derive(Clone)]
 pub(crate) struct LinkMetrics {
     sessions: IntGauge,
+    moving: IntGauge,
     links: IntGaugeVec,
     bytes: IntCounterVec,
     pub(crate) casts: IntCounter,
@@ -52,6 +53,10 @@ impl LinkMetrics {
             sessions: register.gauge(
                 "flotilla_gateway_link_sessions",
                 "Clients whose sessions are carried by links.",
+            )?,
+            moving: register.gauge(
+                "flotilla_gateway_link_sessions_moving",
+                "Those of them whose sessions are at no worker at the moment.",
             )?,
             links: register.gauges(
                 "flotilla_gateway_links",
@@ -99,6 +104,11 @@ impl LinkMetrics {
     /// A client's session is carried; over when the guard is dropped.
     pub(crate) fn session(&self) -> Gauged {
         Gauged::up(&self.sessions)
+    }
+
+    /// A session is at no worker; over when the guard is dropped.
+    pub(crate) fn moving(&self) -> Gauged {
+        Gauged::up(&self.moving)
     }
 
     /// A link is being opened; over when the guard is dropped.

@@ -148,16 +148,20 @@ impl Stage {
         .await
     }
 
-    /// Waits until the gateway has its sessions attached to workers, all of them.
+    /// Waits until the gateway has all clients, and none of their sessions is on its way.
     pub(crate) async fn is_attached(&self) -> Result<()> {
-        let sessions = (CLIENTS + CHANNELS) as f64;
-        self.fleet.gateways[0]
-            .metric_becomes(
-                "flotilla_gateway_link_sessions",
-                &["state=\"attached\""],
-                sessions,
-            )
-            .await
+        let sessions = CLIENTS + CHANNELS;
+        eventually("every session is at a worker", SOON, async || {
+            let scrape = self.fleet.gateways[0].scrape().await?;
+            let there = scrape.sum("flotilla_gateway_link_sessions", &[])? as usize;
+            let moving = scrape.sum("flotilla_gateway_link_sessions_moving", &[])? as usize;
+            ensure!(
+                there == sessions && moving == 0,
+                "{there} sessions, {moving} move"
+            );
+            Ok(())
+        })
+        .await
     }
 
     fn announced(&self) -> usize {
