@@ -116,11 +116,14 @@ impl Outbox {
         }
     }
 
-    /// Waits until the socket takes something; for ever on a link, where nothing is queued.
+    /// Waits until the socket takes something, or the link is not behind any more.
     pub(crate) async fn writable(&self) -> io::Result<()> {
         match &self.way {
             Way::Socket(socket) => socket.writable().await,
-            Way::Link(_) => std::future::pending().await,
+            Way::Link(seat) => {
+                seat.link().caught_up().await;
+                Ok(())
+            }
         }
     }
 
@@ -298,6 +301,11 @@ impl Outbox {
     /// Bytes that the socket has not taken yet.
     pub(crate) fn queued_bytes(&self) -> usize {
         self.queued_bytes.get()
+    }
+
+    /// Whether more than `most` bytes wait, or a link's gateway is behind.
+    pub(crate) fn has_beyond(&self, most: usize) -> bool {
+        self.queued_bytes.get() > most || self.seat().is_some_and(|seat| seat.link().is_behind())
     }
 
     /// Since when nothing could be written although something is queued.

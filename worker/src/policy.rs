@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_shared::auth::Verifier;
-use serde::{Deserialize, Serialize};
 
-use crate::config::Config;
+use crate::config::{Config, Unacknowledged};
 use crate::hooks::{Hook, HookOptions};
 use crate::namespace::Namespaces;
 use crate::rates::RateLimits;
@@ -115,18 +114,6 @@ pub(crate) struct ClientOptions {
     pub(crate) expose_node: bool,
     /// What becomes of publications that a lost worker may have published.
     pub(crate) unacknowledged: Unacknowledged,
-}
-
-/// What becomes of a client's publication in a channel without history, if the worker that had it was lost before it said
-/// whether it was published.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Unacknowledged {
-    /// It is published, maybe for the second time.
-    #[default]
-    Repeat,
-    /// It counts as published, and maybe never was.
-    Drop,
 }
 
 /// A channel for each user, to which the server subscribes all connections of the user.

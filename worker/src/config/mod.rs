@@ -29,7 +29,7 @@ use insecure::InsecureOption;
 pub use raw::{
     RawChannel, RawChannelHook, RawChannelProxy, RawClient, RawClientProxy, RawConfig, RawDrain,
     RawHook, RawHookHttp, RawHooks, RawHttpApi, RawNamespace, RawNamespaceOptions,
-    RawPersonalChannel, RawRate, RawRateLimits, RawRevocations, RawRoster, RawRpc,
+    RawPersonalChannel, RawRate, RawRateLimits, RawRevocations, RawRoster, RawRpc, Unacknowledged,
 };
 
 use crate::api::ApiOptions;

@@ -17,7 +17,7 @@ use flotilla_shared::telemetry::LogOptions;
 use serde::{Deserialize, Serialize};
 
 pub use channel::{RawChannel, RawNamespace, RawNamespaceOptions};
-pub use client::{RawClient, RawPersonalChannel};
+pub use client::{RawClient, RawPersonalChannel, Unacknowledged};
 pub use hooks::{
     RawChannelHook, RawChannelProxy, RawClientProxy, RawHook, RawHookHttp, RawHooks, RawRpc,
 };

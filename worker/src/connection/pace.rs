@@ -27,14 +27,14 @@ impl Connection {
     /// Whether the client has to take some of its answers, with so many bytes more to come, before it gets others.
     /// Half of its queue is for what channels deliver meanwhile.
     pub(super) fn is_behind(&self, answers: usize) -> bool {
-        answers > 0
-            && self.outbox.queued_bytes() + answers > self.shard.limits().outbox_max_bytes / 2
+        let most = self.shard.limits().outbox_max_bytes / 2;
+        answers > 0 && (answers > most || self.outbox.has_beyond(most - answers))
     }
 
     /// Waits until the socket has taken enough of what is queued.
     pub(super) async fn room(self: &Rc<Self>) {
         let most = self.shard.limits().outbox_max_bytes / 2;
-        while self.is_listening() && self.outbox.queued_bytes() > most {
+        while self.is_listening() && self.outbox.has_beyond(most) {
             self.arm();
             tokio::select! {
                 writable = self.outbox.writable() => {

@@ -35,6 +35,16 @@ impl Link {
         self.outgoing.waiting_bytes()
     }
 
+    /// Whether what clients have asked for has to wait.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.outgoing.is_behind()
+    }
+
+    /// Waits until it need not.
+    pub(crate) async fn caught_up(&self) {
+        self.outgoing.caught_up().await;
+    }
+
     /// Whether nothing reaches the gateway any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.outgoing.is_closed()

@@ -12,6 +12,10 @@ use tokio::sync::Notify;
 /// Most bytes that may wait, and the message that exceeds them.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// When so much waits, what clients have asked for is not answered yet: one client's answers must not end the link for
+/// all.
+const ANSWERS_MAX_BYTES: usize = 8 * 1024 * 1024;
+
 /// A buffer of this size is kept for what is said next; the memory of a larger one is given back.
 const KEPT_BYTES: usize = 64 * 1024;
 
@@ -24,6 +28,8 @@ pub(super) struct Outgoing {
     is_closed: Cell<bool>,
     is_stalled: Cell<bool>,
     news: Notify,
+    /// The socket has taken something, or the link is closed.
+    progress: Notify,
 }
 
 impl Outgoing {
@@ -80,6 +86,7 @@ impl Outgoing {
     pub(super) fn wrote(&self, bytes: usize) {
         self.unwritten
             .set(self.unwritten.get().saturating_sub(bytes));
+        self.progress.notify_waiters();
     }
 
     /// Takes nothing more, and forgets what was not written.
@@ -87,6 +94,19 @@ impl Outgoing {
         self.is_closed.set(true);
         *self.buffer.borrow_mut() = BytesMut::new();
         self.news.notify_one();
+        self.progress.notify_waiters();
+    }
+
+    /// Whether answers have to wait.
+    pub(super) fn is_behind(&self) -> bool {
+        !self.is_closed.get() && self.waiting_bytes() > ANSWERS_MAX_BYTES
+    }
+
+    /// Resolves when they have not. Cancel-safe.
+    pub(super) async fn caught_up(&self) {
+        while self.is_behind() {
+            self.progress.notified().await;
+        }
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -129,6 +149,18 @@ mod tests {
         assert_eq!(outgoing.waiting_bytes(), taken.len());
         outgoing.wrote(taken.len());
         assert_eq!(outgoing.waiting_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn answers_wait_until_the_gateway_has_taken_enough() {
+        let outgoing = Outgoing::default();
+        outgoing.say(&cast(ANSWERS_MAX_BYTES));
+        assert!(outgoing.is_behind());
+        let taken = outgoing.take().await.unwrap();
+        assert!(outgoing.is_behind());
+        let write = async { outgoing.wrote(taken.len()) };
+        tokio::join!(outgoing.caught_up(), write);
+        assert!(!outgoing.is_behind());
     }
 
     #[tokio::test]

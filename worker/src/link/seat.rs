@@ -272,7 +272,7 @@ impl Seat {
         match self.phase.replace(Phase::Over) {
             Phase::Over => return,
             Phase::Parted | Phase::Orphaned(_) => {}
-            Phase::Detaching(_) if *ending == Ending::Moved => {
+            Phase::Carried | Phase::Detaching(_) if *ending == Ending::Moved => {
                 self.link.say(ForGateway::Detached(Detached {
                     session: self.session,
                 }));

@@ -56,11 +56,7 @@ struct Sessions {
 /// Serves a link until its end.
 pub(crate) async fn serve(shard: Rc<Shard>, arrival: Arrival) {
     let gateway = arrival.hello.gateway.clone();
-    let links = shard.metrics().process().connections.links.clone();
-    links.inc();
-    let failure = run(&shard, arrival).await;
-    links.dec();
-    match failure {
+    match run(&shard, arrival).await {
         Failure::Closed => tracing::debug!(gateway, "a link has ended"),
         error => tracing::warn!(gateway, %error, "a link is closed"),
     }
@@ -82,6 +78,7 @@ async fn run(shard: &Rc<Shard>, arrival: Arrival) -> Failure {
         return Failure::Version(spoken.0, spoken.1);
     }
     shard.note_link(&link);
+    shard.metrics().process().connections.links.inc();
     let sessions = Sessions {
         link: link.clone(),
         shard: shard.clone(),
@@ -214,6 +211,7 @@ impl Sessions {
 
 impl Drop for Sessions {
     fn drop(&mut self) {
+        self.shard.metrics().process().connections.links.dec();
         let now = Instant::now();
         for connection in self.link.abandon() {
             if let Some(seat) = connection.outbox().seat() {

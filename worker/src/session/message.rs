@@ -5,7 +5,7 @@ use flotilla_shared::protocol::types::{ConnectRequest, SubscribeRequest};
 
 use super::subscription::Subscription;
 use super::{Action, Actions, Now, Session, State};
-use crate::policy::Unacknowledged;
+use crate::config::Unacknowledged;
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::closing::Goodbye;
+use crate::config::Unacknowledged;
 use crate::hub::{Joined, Mode, Recovery};
 use crate::namespace::{NamespaceOptions, Namespaces, PublicationDataFormat, RecoveryMode};
-use crate::policy::{ClientOptions, EnabledHooks, PersonalChannel, Unacknowledged};
+use crate::policy::{ClientOptions, EnabledHooks, PersonalChannel};
 use crate::rates::RateLimits;
 use crate::revocation::{Revocations, Subject as Revoked};
 use crate::user_capacity::UserCapacity;

@@ -382,9 +382,7 @@ mod tests {
         let set = LocalSet::new();
         let gone = set.run_until(Box::pin(announced(Ending::Gone))).await;
         assert_eq!(gone, ["join", "leave"]);
-        assert_eq!(
-            set.run_until(Box::pin(announced(Ending::Moved))).await,
-            ["join"]
-        );
+        let moved = set.run_until(Box::pin(announced(Ending::Moved))).await;
+        assert_eq!(moved, ["join"]);
     }
 }

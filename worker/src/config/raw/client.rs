@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::RawRateLimits;
 use super::hooks::RawClientProxy;
-use crate::policy::Unacknowledged;
 
 /// Options named `client.*`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -104,6 +103,18 @@ impl Default for RawClient {
             unacknowledged_publications: Unacknowledged::default(),
         }
     }
+}
+
+/// What becomes of a client's publication in a channel without history, if the worker that had it was lost before it said
+/// whether it was published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unacknowledged {
+    /// It is published, maybe for the second time.
+    #[default]
+    Repeat,
+    /// It counts as published, and maybe never was.
+    Drop,
 }
 
 /// Options named `client.subscribe_to_user_personal_channel.*`.

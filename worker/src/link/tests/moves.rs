@@ -3,6 +3,7 @@
 use flotilla_shared::link::Position;
 
 use super::*;
+use crate::fleet::{Moved, MovedSession, Question};
 
 const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
 const PUBLISH: &str = r#"{"id":3,"publish":{"channel":"news","data":7}}"#;
@@ -166,6 +167,18 @@ async fn a_session_that_is_elsewhere_leaves_the_broken_link_at_once() {
         let (mut gateway, _) = Gateway::dial(&worker).await;
         gateway.say(again(1, 2, state(&heard), 0, &[])).await;
         gateway.hear_until(|heard| is_join(heard, 1)).await;
+        // Which the worker that has it now says, as soon as it has all of it.
+        let own = worker.shard.all_connections().pop().unwrap();
+        let session = MovedSession {
+            client: own.session().borrow().client().to_string(),
+            user: String::new(),
+            generation: 2,
+        };
+        let moved = Question::Moved(Moved {
+            sessions: vec![session],
+        });
+        let told = worker.shard.fleet().ask_one("here", moved).await;
+        assert_eq!(told.unwrap().silent, [""; 0]);
         worker.has_connections(1).await;
         assert!(began.elapsed() < ORPHAN_GRACE);
         let own = worker.shard.all_connections().remove(0);

@@ -188,6 +188,9 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Clients, and their generations.
+type Account = Vec<(u32, u32)>;
+
 #[derive(Debug, Default)]
 struct Worker {
     is_dead: bool,
@@ -195,7 +198,7 @@ struct Worker {
     members: BTreeSet<(u32, u32)>,
     /// Announcements on their way: whether it is a join, of whom, and how it is attached.
     sent: VecDeque<(bool, u32, Source)>,
-    question: Option<(u32, Option<Vec<(u32, u32)>>)>,
+    question: Option<(u32, Option<Account>)>,
 }
 
 #[derive(Clone, Copy, Debug)]
