@@ -177,13 +177,12 @@ where
 mod tests {
     use super::*;
 
-    #[test]
-    fn every_ending_is_told_to_all_who_have_to_know() {
+    /// What the client is told, what the worker is told, and what it is counted as.
+    fn cases() -> Vec<(Ending, Option<u16>, u32, Initiator, Reason)> {
         use Initiator::{Client, Gateway, Worker};
         let by_worker = |code| Ending::ByWorker(code, "x".to_owned());
         let silent = Ending::Silent(3012, "x".to_owned());
-        // What the client is told, what the worker is told, and what it is counted as.
-        let cases = [
+        vec![
             (
                 by_worker(3501),
                 Some(3501),
@@ -246,8 +245,12 @@ mod tests {
             ),
             (Ending::ByClient(None), None, 1005, Client, Reason::Normal),
             (Ending::Gone, None, 0, Client, Reason::Abnormal),
-        ];
-        for (ending, to_client, to_worker, initiator, reason) in cases {
+        ]
+    }
+
+    #[test]
+    fn every_ending_is_told_to_all_who_have_to_know() {
+        for (ending, to_client, to_worker, initiator, reason) in cases() {
             let goodbye = ending.goodbye();
             let code = goodbye.map(|frame| u16::from_be_bytes([frame[2], frame[3]]));
             assert_eq!(code, to_client, "{ending:?}");
