@@ -316,8 +316,8 @@ impl Client {
 
     /// Sends what the worker can be given.
     fn send_on(&self) {
-        let to_send = self.session.borrow_mut().to_send();
-        if let Some((link, messages)) = to_send
+        let unsent = self.session.borrow_mut().unsent();
+        if let Some((link, messages)) = unsent
             && let Some(peer) = &*self.peer.borrow()
             && peer.number == link
         {

@@ -177,89 +177,89 @@ where
 mod tests {
     use super::*;
 
+    /// What the client is told, what the worker is told, and what it is counted as.
+    fn cases() -> Vec<(Ending, Option<u16>, u32, Initiator, Reason)> {
+        use Initiator::{Client, Gateway, Worker};
+        let by_worker = |code| Ending::ByWorker(code, "x".to_owned());
+        let silent = Ending::Silent(3012, "x".to_owned());
+        vec![
+            (
+                by_worker(3501),
+                Some(3501),
+                3501,
+                Worker,
+                Reason::Application,
+            ),
+            (by_worker(0), None, 0, Worker, Reason::Abnormal),
+            (
+                Ending::WorkerLost,
+                Some(1012),
+                0,
+                Worker,
+                Reason::WorkerLost,
+            ),
+            (Ending::GoingAway, Some(1001), 1001, Gateway, Reason::Drain),
+            (
+                Ending::Slow,
+                Some(3008),
+                3008,
+                Gateway,
+                Reason::SlowConsumer,
+            ),
+            (
+                Ending::Stalled,
+                Some(3009),
+                3009,
+                Gateway,
+                Reason::SlowConsumer,
+            ),
+            (silent, Some(3012), 3012, Gateway, Reason::Application),
+            (Ending::TooBig, Some(1009), 1009, Gateway, Reason::TooBig),
+            (
+                Ending::Violation,
+                Some(1002),
+                1002,
+                Gateway,
+                Reason::ProtocolError,
+            ),
+            (
+                Ending::NotText,
+                Some(1007),
+                1007,
+                Gateway,
+                Reason::ProtocolError,
+            ),
+            (
+                Ending::Binary,
+                Some(1003),
+                1003,
+                Gateway,
+                Reason::ProtocolError,
+            ),
+            (
+                Ending::ByClient(Some(1000)),
+                None,
+                1000,
+                Client,
+                Reason::Normal,
+            ),
+            (Ending::ByClient(None), None, 1005, Client, Reason::Normal),
+            (Ending::Gone, None, 0, Client, Reason::Abnormal),
+        ]
+    }
+
     #[test]
     fn every_ending_is_told_to_all_who_have_to_know() {
-        let check = |ending: Ending,
-                     to_client: Option<u16>,
-                     to_worker: u32,
-                     outcome: (Initiator, Reason)| {
+        for (ending, to_client, to_worker, initiator, reason) in cases() {
             let goodbye = ending.goodbye();
             let code = goodbye.map(|frame| u16::from_be_bytes([frame[2], frame[3]]));
             assert_eq!(code, to_client, "{ending:?}");
             assert_eq!(ending.told(1).code, to_worker, "{ending:?}");
-            let expected = Outcome::new(outcome.0, outcome.1);
-            assert_eq!(ending.outcome(), expected, "{ending:?}");
-        };
-        use Initiator::{Client, Gateway, Worker};
-        let text = String::from;
-        check(
-            Ending::ByWorker(3501, text("x")),
-            Some(3501),
-            3501,
-            (Worker, Reason::Application),
-        );
-        check(
-            Ending::ByWorker(0, text("")),
-            None,
-            0,
-            (Worker, Reason::Abnormal),
-        );
-        check(
-            Ending::WorkerLost,
-            Some(1012),
-            0,
-            (Worker, Reason::WorkerLost),
-        );
-        check(
-            Ending::GoingAway,
-            Some(1001),
-            1001,
-            (Gateway, Reason::Drain),
-        );
-        check(
-            Ending::Slow,
-            Some(3008),
-            3008,
-            (Gateway, Reason::SlowConsumer),
-        );
-        check(
-            Ending::Stalled,
-            Some(3009),
-            3009,
-            (Gateway, Reason::SlowConsumer),
-        );
-        check(
-            Ending::Silent(3012, text("x")),
-            Some(3012),
-            3012,
-            (Gateway, Reason::Application),
-        );
-        check(Ending::TooBig, Some(1009), 1009, (Gateway, Reason::TooBig));
-        check(
-            Ending::Violation,
-            Some(1002),
-            1002,
-            (Gateway, Reason::ProtocolError),
-        );
-        check(
-            Ending::NotText,
-            Some(1007),
-            1007,
-            (Gateway, Reason::ProtocolError),
-        );
-        check(
-            Ending::Binary,
-            Some(1003),
-            1003,
-            (Gateway, Reason::ProtocolError),
-        );
-        check(
-            Ending::ByClient(Some(1000)),
-            None,
-            1000,
-            (Client, Reason::Normal),
-        );
-        check(Ending::ByClient(None), None, 1005, (Client, Reason::Normal));
-        check(Ending::Gone, None, 0, (Client, Reason::Abnormal));
+            assert_eq!(
+                ending.outcome(),
+                Outcome::new(initiator, reason),
+                "{ending:?}"
+            );
+        }
     }
 }

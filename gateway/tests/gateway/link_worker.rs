@@ -410,50 +410,64 @@ fn obey(inner: &mut Inner, link: u64, body: ForWorker) -> Vec<ForGateway> {
 }
 
 fn answer(link: &mut Link, message: &link::Message) -> Vec<ForGateway> {
-    let (session, number_of_message) = (message.session, message.number);
+    let (session, number) = (message.session, message.number);
     let text = std::str::from_utf8(&message.payload).expect("text");
-    let mut words = text.split(' ');
-    let mut said = match words.next() {
-        Some("hold") => return Vec::new(),
-        Some("state") => {
-            let state = Bytes::copy_from_slice(&message.payload[6..]);
+    let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+    if verb == "hold" {
+        return Vec::new();
+    }
+    if verb == "close" {
+        let (code, reason) = (rest.parse().expect("a code"), "told to".to_owned());
+        let close = link::Close {
+            session,
+            code,
+            reason,
+        };
+        return vec![ForGateway::Close(close)];
+    }
+    let mut said = done(link, session, verb, rest);
+    said.push(send(session, text));
+    said.push(ForGateway::Ack(link::Ack { session, number }));
+    said
+}
+
+fn send(session: u64, text: &str) -> ForGateway {
+    ForGateway::Send(link::Send {
+        session,
+        frames: frame(text),
+        ..link::Send::default()
+    })
+}
+
+/// What a message makes the worker say before its answer.
+fn done(link: &mut Link, session: u64, verb: &str, rest: &str) -> Vec<ForGateway> {
+    match verb {
+        "state" => {
+            let state = Bytes::copy_from_slice(rest.as_bytes());
             vec![ForGateway::State(link::State { session, state })]
         }
-        Some("join") => {
-            let name = words.next().expect("a topic");
-            let topic = number(name);
-            let offset = words
-                .next()
-                .map(|offset| offset.parse().expect("an offset"));
-            let mut said = Vec::new();
-            if link.topics.insert(topic) {
-                let name = Bytes::copy_from_slice(name.as_bytes());
-                said.push(ForGateway::Topic(link::Topic { topic, name }));
-            }
-            said.push(ForGateway::Join(link::Join {
+        "join" => {
+            let (name, offset) = rest.split_once(' ').unwrap_or((rest, ""));
+            let join = link::Join {
                 session,
-                topic,
-                offset,
+                topic: number(name),
+                offset: offset.parse().ok(),
                 takes_casts: true,
-            }));
-            said
+            };
+            let topic = link::Topic {
+                topic: join.topic,
+                name: Bytes::copy_from_slice(name.as_bytes()),
+            };
+            let is_new = link.topics.insert(join.topic);
+            let topic = is_new.then_some(ForGateway::Topic(topic));
+            topic.into_iter().chain([ForGateway::Join(join)]).collect()
         }
-        Some("leave") => {
-            let topic = number(words.next().expect("a topic"));
+        "leave" => {
+            let topic = number(rest);
             vec![ForGateway::Leave(link::Leave { session, topic })]
         }
-        Some("close") => {
-            let code = words.next().expect("a code").parse().expect("a code");
-            let reason = "told to".to_owned();
-            let close = link::Close {
-                session,
-                code,
-                reason,
-            };
-            return vec![ForGateway::Close(close)];
-        }
-        Some("ask") => {
-            let interval: u64 = words.next().expect("a time").parse().expect("a time");
+        "ask" => {
+            let interval: u64 = rest.parse().expect("a time");
             vec![ForGateway::KeepAlive(link::KeepAlive {
                 session,
                 interval_ms: interval,
@@ -464,25 +478,7 @@ fn answer(link: &mut Link, message: &link::Message) -> Vec<ForGateway> {
                 reason: "no pong".to_owned(),
             })]
         }
-        Some("flood") => {
-            let length: usize = words.next().expect("a length").parse().expect("a length");
-            let frames = frame(&"x".repeat(length));
-            vec![ForGateway::Send(link::Send {
-                session,
-                frames,
-                ..link::Send::default()
-            })]
-        }
+        "flood" => vec![send(session, &"x".repeat(rest.parse().expect("a length")))],
         _ => Vec::new(),
-    };
-    said.push(ForGateway::Send(link::Send {
-        session,
-        frames: frame(text),
-        ..link::Send::default()
-    }));
-    said.push(ForGateway::Ack(link::Ack {
-        session,
-        number: number_of_message,
-    }));
-    said
+    }
 }

@@ -189,7 +189,7 @@ impl Session {
     }
 
     /// What is to be sent now, and where. To be asked when something was said, and when something was acknowledged.
-    pub(super) fn to_send(&mut self) -> Option<(LinkNumber, Vec<Message>)> {
+    pub(super) fn unsent(&mut self) -> Option<(LinkNumber, Vec<Message>)> {
         let link = self.sends_to()?;
         Some((link, self.give(self.number)))
     }

@@ -13,7 +13,7 @@ fn numbers(messages: &[Message]) -> Vec<u64> {
 
 fn said(session: &mut Session) -> Option<(LinkNumber, u64)> {
     session.said(Bytes::from_static(b"x"));
-    let (link, messages) = session.to_send()?;
+    let (link, messages) = session.unsent()?;
     assert_eq!(messages.len(), 1);
     Some((link, messages[0].number))
 }
@@ -224,7 +224,7 @@ impl Model {
                 if self.session.may_read() {
                     self.said += 1;
                     self.session.said(Bytes::from_static(b"x"));
-                    if let Some((link, messages)) = self.session.to_send() {
+                    if let Some((link, messages)) = self.session.unsent() {
                         assert_eq!(numbers(&messages), [self.said]);
                         self.give(link, &messages);
                     }
