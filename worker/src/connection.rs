@@ -337,6 +337,10 @@ impl Connection {
                 self.numbered(said, &message).await;
                 None
             }
+            Input::HandOver => {
+                self.hand_over();
+                None
+            }
             Input::End(ending) => Some(ending),
         }
     }

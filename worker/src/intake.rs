@@ -52,6 +52,8 @@ pub(crate) enum Input {
     Numbered(Said, Bytes),
     /// Nothing more, and why.
     End(Ending),
+    /// The session is to be handed over, with nothing left to be done.
+    HandOver,
 }
 
 impl Input {
@@ -60,7 +62,7 @@ impl Input {
         match self {
             Self::Message(Some(Ok(message))) => Some(message.len()),
             Self::Commands(commands) | Self::Numbered(_, commands) => Some(commands.len()),
-            Self::Message(_) | Self::End(_) => None,
+            Self::Message(_) | Self::End(_) | Self::HandOver => None,
         }
     }
 }
@@ -180,6 +182,7 @@ async fn next_word(connection: &Connection) -> Input {
     };
     match seat.next().await {
         Word::Message(said, payload) => Input::Numbered(said, payload),
+        Word::HandOver => Input::HandOver,
         Word::End(ending) => Input::End(ending),
     }
 }

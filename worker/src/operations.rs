@@ -155,10 +155,11 @@ fn roll(shard: &Shard, channels: &[String]) -> Answer {
     for (name, place) in channels.iter().zip(0..) {
         if let Some(channel) = channel(shard, name) {
             let members = shard.announced_in(&channel).into_iter();
-            entries.extend(members.map(|(member, generation)| Listed {
+            entries.extend(members.map(|(member, generation, is_elsewhere)| Listed {
                 place,
                 member,
                 generation,
+                is_elsewhere,
             }));
         }
     }
@@ -187,6 +188,7 @@ fn connections(shard: &Shard, asked: &Connections) -> Answer {
             .as_ref()
             .is_none_or(|user| session.user() == user);
         let client = session.client();
+        let is_wanted = is_wanted && !connection.is_leaving();
         if session.is_connected() && is_wanted && after.is_none_or(|after| client > after) {
             drop(session);
             found.push((client, connection));

@@ -2,13 +2,14 @@
 
 use anyhow::Result;
 use flotilla_tests::SOON;
+use flotilla_tests::fleet::Builder;
 use nix::sys::signal::Signal::SIGTERM;
 
 use crate::stage::{Stage, builder};
 
 #[tokio::test]
 async fn no_client_notices_a_rolling_upgrade() -> Result<()> {
-    let mut stage = Stage::set(builder(3).worker("drain.timeout", "15s")).await?;
+    let mut stage = Stage::set(quick(3)).await?;
     for at in 0..stage.fleet.workers.len() {
         leave(&mut stage, at).await?;
         stage.is_attached().await?;
@@ -21,13 +22,15 @@ async fn no_client_notices_a_rolling_upgrade() -> Result<()> {
 
 #[tokio::test]
 async fn no_client_notices_that_the_fleet_grows_and_shrinks() -> Result<()> {
-    let mut stage = Stage::set(builder(2).worker("drain.timeout", "15s")).await?;
+    let mut stage = Stage::set(quick(2)).await?;
     for _ in 2..6 {
         stage.fleet.add_worker().await?;
     }
     stage.fleet.sees_workers(6).await?;
+    // Sessions move to those who have come, until loads are even.
+    stage.serves(5, 1).await?;
     stage.write(2).await?;
-    for at in 0..4 {
+    for at in 1..5 {
         leave(&mut stage, at).await?;
     }
     stage.is_attached().await?;
@@ -40,4 +43,11 @@ async fn leave(stage: &mut Stage, at: usize) -> Result<()> {
     process.signal(SIGTERM)?;
     process.exit(SOON).await?;
     Ok(())
+}
+
+/// Workers that take little time to leave.
+fn quick(workers: usize) -> Builder {
+    builder(workers)
+        .worker("drain.settle", "500ms")
+        .worker("drain.window", "2s")
 }

@@ -1,7 +1,7 @@
 //! What all tests of sessions have in common: 300 clients that must not notice anything, clients and back ends that publish
 //! to 40 channels, and the judgement.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -77,8 +77,8 @@ pub(crate) struct Stage {
     publishers: Publishers,
     speakers: Speakers,
     subscribers: Vec<Subscriber>,
-    /// Joins and leaves that the clients had been told of before the fault.
-    told: usize,
+    /// How many joins and leaves each client had been told of before the fault.
+    told: BTreeMap<String, usize>,
     http: reqwest::Client,
     _certificate: TempDir,
 }
@@ -119,13 +119,16 @@ impl Stage {
             publishers,
             speakers,
             subscribers,
-            told: 0,
+            told: BTreeMap::new(),
             http: reqwest::Client::new(),
             _certificate: files,
         };
         stage.everyone_is_there().await?;
         stage.write(BEFORE).await?;
-        stage.told = stage.announced();
+        let announced = stage.announced().into_iter();
+        stage.told = announced
+            .map(|(whose, events)| (whose, events.len()))
+            .collect();
         Ok(stage)
     }
 
@@ -164,12 +167,19 @@ impl Stage {
         .await
     }
 
-    fn announced(&self) -> usize {
-        let is_announced = |event: &Event| matches!(event, Event::Announced(..));
-        let records = self.subscribers.iter();
-        records
-            .map(|subscriber| subscriber.look(|record| record.count(is_announced)))
-            .sum()
+    /// The joins and leaves that each client was told of in each of its channels.
+    fn announced(&self) -> BTreeMap<String, Vec<String>> {
+        let announced = |record: &Record| {
+            let channels = record.channels().map(|(channel, events)| {
+                let announced = events.iter();
+                let announced = announced.filter(|event| matches!(event, Event::Announced(..)));
+                let whose = format!("{} in {channel}", record.client());
+                (whose, announced.map(Event::to_string).collect())
+            });
+            channels.collect::<Vec<_>>()
+        };
+        let subscribers = self.subscribers.iter();
+        subscribers.flat_map(|own| own.look(announced)).collect()
     }
 
     /// Waits until every channel's presence is as many as have subscribed to it, and the workers agree about it.
@@ -212,8 +222,17 @@ impl Stage {
         self.write(AFTER).await?;
         self.is_attached().await?;
         self.everyone_is_there().await?;
-        let told = self.announced();
-        let before = self.told;
+        let news: Vec<String> = self
+            .announced()
+            .into_iter()
+            .flat_map(|(whose, events)| {
+                let before = self.told.get(&whose).copied().unwrap_or(0);
+                events
+                    .into_iter()
+                    .skip(before)
+                    .map(move |event| format!("{whose}: {event}"))
+            })
+            .collect();
         let mut ledger = self.publishers.stop().await?;
         ledger.join(self.speakers.stop().await?)?;
         let address = self.fleet.workers.iter();
@@ -238,10 +257,11 @@ impl Stage {
         ledger.audit(&records, Losses::None)?;
         complete?;
         unbroken(&ledger, &records)?;
+        let shown = news.iter().take(20).collect::<Vec<_>>();
         ensure!(
-            told == before,
-            "{} joins and leaves were told",
-            told - before
+            news.is_empty(),
+            "{} joins and leaves: {shown:#?}",
+            news.len()
         );
         Ok(())
     }

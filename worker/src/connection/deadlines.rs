@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::Connection;
 use crate::closing::Ending;
-use crate::link::Seat;
+use crate::link::{Due, Seat};
 use crate::session::Event;
 
 impl Connection {
@@ -23,9 +23,10 @@ impl Connection {
             return;
         }
         let seat = self.outbox.seat().and_then(Seat::deadline);
-        if let Some((_, ending)) = seat.filter(|(deadline, _)| *deadline <= Instant::now()) {
-            self.end(ending);
-            return;
+        match seat.filter(|(deadline, _)| *deadline <= Instant::now()) {
+            Some((_, Due::HandOver)) => return self.hand_over(),
+            Some((_, Due::End(ending))) => return self.end(ending),
+            None => {}
         }
         self.notify(Event::Timer);
     }

@@ -78,6 +78,9 @@ pub(crate) struct Listed {
     /// How often its session had been attached to a worker when it came to this one; 0: it cannot move.
     #[prost(uint32, tag = "3")]
     pub(crate) generation: u32,
+    /// Another worker has it. It is listed for those who have not heard of that yet, and will not be for long.
+    #[prost(bool, tag = "4")]
+    pub(crate) is_elsewhere: bool,
 }
 
 /// See [`Answer::Counts`].

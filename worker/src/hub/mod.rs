@@ -56,7 +56,7 @@ pub(crate) use joining::{
 };
 pub(crate) use mode::Mode;
 pub(crate) use repair::{Gap, GapQuery};
-pub(crate) use rolls::{RollAnswer, RollQuestion};
+pub(crate) use rolls::{Account, RollAnswer, RollQuestion};
 
 /// How long an empty channel stays subscribed at the broker.
 pub(crate) const LINGER: Duration = Duration::from_secs(1);

@@ -68,11 +68,20 @@ pub(crate) struct RollOf {
     asked: u32,
 }
 
+/// Who is in a channel.
+#[derive(Debug, Default)]
+pub(crate) struct Account {
+    /// The members, and how often each had been attached.
+    pub(crate) members: Vec<(ClientInfo, u32)>,
+    /// Some of them are elsewhere by now, and will not be in the next account.
+    pub(crate) is_passing: bool,
+}
+
 /// What came of a [`RollQuestion`].
 #[derive(Debug)]
 pub(crate) enum RollAnswer {
-    /// The members, and how often each had been attached, by the place of their channel in the question.
-    Members(HashMap<usize, Vec<(ClientInfo, u32)>>),
+    /// By the place of the channel in the question.
+    Members(HashMap<usize, Account>),
     /// There are more than an answer holds.
     TooMany,
     /// None.
@@ -280,9 +289,19 @@ impl<M: Member> Hub<M> {
             };
             let is_wanted = match answer {
                 RollAnswer::Members(members) => {
-                    let there = members.get(&place).into_iter().flatten();
+                    let account = members.get(&place);
+                    let there = account.into_iter().flat_map(|account| &account.members);
                     let there = there.map(|(member, generation)| (member, *generation));
-                    roll.answered(life, of.asked, there)
+                    let is_wanted = roll.answered(life, of.asked, there);
+                    let is_passing = account.is_some_and(|account| account.is_passing);
+                    if is_passing {
+                        // Should one of them have left meanwhile, unheard, that shows then.
+                        roll.doubt(life);
+                        if let Some(asking) = self.rolls.asking.get_mut(&life) {
+                            asking.not_before = Some(now + ASK_AGAIN_AFTER);
+                        }
+                    }
+                    is_wanted || is_passing
                 }
                 RollAnswer::TooMany if is_hopeless => {
                     roll.unanswerable(life, of.asked);

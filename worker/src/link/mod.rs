@@ -20,7 +20,7 @@ use std::time::Duration;
 
 pub(crate) use arrival::Arrival;
 pub(crate) use carrier::Link;
-pub(crate) use seat::{Seat, Word};
+pub(crate) use seat::{Due, Seat, Word};
 pub(crate) use task::serve;
 pub(crate) use topic::Topic;
 pub(crate) use window::{Misuse, Said};
@@ -28,6 +28,10 @@ pub(crate) use window::{Misuse, Said};
 /// How long the sessions of a link that broke stay where they are, silently. By then another worker has them, or their
 /// gateway is gone, and their clients with it.
 pub(crate) const ORPHAN_GRACE: Duration = Duration::from_secs(3);
+
+/// How long a session that another worker has stays listed here. By then what that worker has announced of it is known
+/// wherever somebody asks this one who is there.
+pub(crate) const ELSEWHERE_GRACE: Duration = Duration::from_secs(1);
 
 /// How long what a session waits for may take once it is to be handed over. What is not answered by then is said again
 /// to the next worker.

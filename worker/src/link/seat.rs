@@ -16,7 +16,7 @@ use flotilla_shared::protocol::codes::DisconnectCode;
 use tokio::sync::Notify;
 
 use super::window::{Misuse, Said, Window};
-use super::{DETACH_PATIENCE, Link, ORPHAN_GRACE};
+use super::{DETACH_PATIENCE, ELSEWHERE_GRACE, Link, ORPHAN_GRACE};
 use crate::closing::Ending;
 
 /// What is next for a session.
@@ -24,7 +24,18 @@ use crate::closing::Ending;
 pub(crate) enum Word {
     /// A message of the client.
     Message(Said, Bytes),
+    /// Nothing more: all that was begun is answered, and the session can be handed over.
+    HandOver,
     /// Nothing more, and why.
+    End(Ending),
+}
+
+/// What is to be done about a session that waits for something for too long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// It is handed over as it is.
+    HandOver,
+    /// It ends.
     End(Ending),
 }
 
@@ -34,8 +45,10 @@ enum Phase {
     Carried,
     /// It goes elsewhere when what was begun is answered, but not later than this.
     Detaching(Instant),
-    /// The link is gone. Until then somebody may say that another worker has the session.
+    /// It was handed over, or the link is gone. Until then somebody may say that another worker has it.
     Orphaned(Instant),
+    /// Another worker has it, which everybody knows by then.
+    Elsewhere(Instant),
     /// The gateway has said that it is over.
     Parted,
     /// The gateway was told that it is over, or knows.
@@ -133,12 +146,54 @@ impl Seat {
         }
     }
 
+    /// The session is taken elsewhere, and nothing more comes from here. It stays in its channels, silently, until another
+    /// worker has it: if none does, its client is gone.
+    pub(crate) fn hand_over(&self, now: Instant) {
+        if !matches!(self.phase.get(), Phase::Carried | Phase::Detaching(_)) {
+            return;
+        }
+        self.say(ForGateway::Detached(Detached {
+            session: self.session,
+        }));
+        self.link.forget(self.session);
+        self.window.borrow_mut().drop_waiting();
+        self.phase.set(Phase::Orphaned(now + ORPHAN_GRACE));
+    }
+
+    /// Another worker has it now. False: it is carried here, and its gateway does not know of that.
+    pub(crate) fn is_let_go(&self, now: Instant) -> bool {
+        match self.phase.get() {
+            Phase::Orphaned(_) => self.phase.set(Phase::Elsewhere(now + ELSEWHERE_GRACE)),
+            Phase::Elsewhere(_) => {}
+            Phase::Carried | Phase::Detaching(_) | Phase::Parted | Phase::Over => return false,
+        }
+        true
+    }
+
+    /// Whether another worker has it.
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self.phase.get(), Phase::Elsewhere(_))
+    }
+
+    /// Whether the gateway hears nothing of it any more.
+    pub(crate) fn is_silent(&self) -> bool {
+        matches!(self.phase.get(), Phase::Orphaned(_) | Phase::Elsewhere(_))
+    }
+
+    /// Says something about the session, as long as it is this link's.
+    fn say(&self, body: ForGateway) {
+        if !self.is_silent() {
+            self.link.say(body);
+        }
+    }
+
     /// When something has to be done about it, and what.
-    pub(crate) fn deadline(&self) -> Option<(Instant, Ending)> {
+    pub(crate) fn deadline(&self) -> Option<(Instant, Due)> {
         match self.phase.get() {
             Phase::Carried | Phase::Parted | Phase::Over => None,
-            Phase::Detaching(until) => Some((until, Ending::Moved)),
-            Phase::Orphaned(until) => Some((until, Ending::Gone)),
+            Phase::Detaching(until) => Some((until, Due::HandOver)),
+            Phase::Orphaned(until) => Some((until, Due::End(Ending::Gone))),
+            Phase::Elsewhere(until) => Some((until, Due::End(Ending::Moved))),
         }
     }
 
@@ -165,7 +220,7 @@ impl Seat {
             return Some(Word::End(ending));
         }
         let is_left = phase != Phase::Carried && self.window.borrow().is_settled();
-        is_left.then_some(Word::End(Ending::Moved))
+        is_left.then_some(Word::HandOver)
     }
 
     /// The message that is being handled has a command with this id.
@@ -185,7 +240,7 @@ impl Seat {
 
     /// Whole frames for the client.
     pub(crate) fn send(&self, frames: &Bytes, is_answer: bool) {
-        self.link.say(ForGateway::Send(Send {
+        self.say(ForGateway::Send(Send {
             session: self.session,
             frames: frames.clone(),
             placed: None,
@@ -195,7 +250,7 @@ impl Seat {
 
     /// What another worker would have to know.
     pub(crate) fn state(&self, state: Bytes) {
-        self.link.say(ForGateway::State(State {
+        self.say(ForGateway::State(State {
             session: self.session,
             state,
         }));
@@ -205,7 +260,7 @@ impl Seat {
     pub(crate) fn acknowledge(&self) {
         let mut window = self.window.borrow_mut();
         while let Some(number) = window.acknowledge() {
-            self.link.say(ForGateway::Ack(Ack {
+            self.say(ForGateway::Ack(Ack {
                 session: self.session,
                 number,
             }));
@@ -228,7 +283,7 @@ impl Seat {
     /// It is not in this topic any longer. Whoever leaves the link leaves all of them without saying so.
     pub(super) fn left(&self, topic: u32) {
         if !self.is_ending.get() {
-            self.link.say(ForGateway::Leave(Leave {
+            self.say(ForGateway::Leave(Leave {
                 session: self.session,
                 topic,
             }));
@@ -248,7 +303,7 @@ impl Seat {
     /// Leaves the client's liveness to the gateway.
     pub(crate) fn keep_alive(&self, how: KeepAlive) {
         self.is_kept_alive.set(true);
-        self.link.say(ForGateway::KeepAlive(KeepAlive {
+        self.say(ForGateway::KeepAlive(KeepAlive {
             session: self.session,
             ..how
         }));
@@ -262,7 +317,7 @@ impl Seat {
     /// Asks the gateway to take it elsewhere.
     pub(crate) fn release(&self) {
         self.is_released.set(true);
-        self.link.say(ForGateway::Release(Release {
+        self.say(ForGateway::Release(Release {
             sessions: vec![self.session],
         }));
     }
@@ -271,7 +326,9 @@ impl Seat {
     pub(crate) fn end(&self, ending: &Ending) {
         match self.phase.replace(Phase::Over) {
             Phase::Over => return,
-            Phase::Parted | Phase::Orphaned(_) => {}
+            // A later attachment may have its number.
+            Phase::Orphaned(_) | Phase::Elsewhere(_) => return,
+            Phase::Parted => {}
             Phase::Carried | Phase::Detaching(_) if *ending == Ending::Moved => {
                 self.link.say(ForGateway::Detached(Detached {
                     session: self.session,

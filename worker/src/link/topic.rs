@@ -66,6 +66,10 @@ impl Topic {
 
     /// For one of those who get no casts.
     pub(crate) fn send(&self, seat: &Seat, frames: &Bytes, offset: Option<u64>) {
+        // A later attachment may have its number.
+        if seat.is_silent() {
+            return;
+        }
         let topic = self.number;
         self.link.say(ForGateway::Send(Send {
             session: seat.session(),

@@ -190,6 +190,7 @@ impl Shard {
     pub(crate) fn presence(&self, channel: &Channel) -> Vec<ClientInfo> {
         let hub = self.hub.borrow();
         let members = hub.members(channel);
+        let members = members.filter(|member| !member.is_elsewhere());
         let infos = members.filter_map(|member| member.session().borrow().presence_in(channel));
         infos.collect()
     }
@@ -200,7 +201,7 @@ impl Shard {
         let mut users = BTreeMap::new();
         for member in hub.members(channel) {
             let session = member.session().borrow();
-            if !session.shows_in(channel) {
+            if member.is_elsewhere() || !session.shows_in(channel) {
                 continue;
             }
             match users.get_mut(session.user()) {
@@ -213,13 +214,15 @@ impl Shard {
         users
     }
 
-    /// Who of this shard is in `channel`, of those who are announced, and how often each had been attached when it came here.
-    pub(crate) fn announced_in(&self, channel: &Channel) -> Vec<(ClientInfo, u32)> {
+    /// Who of this shard is in `channel`, of those who are announced, how often each had been attached when it came here, and
+    /// whether it is elsewhere by now.
+    pub(crate) fn announced_in(&self, channel: &Channel) -> Vec<(ClientInfo, u32, bool)> {
         let hub = self.hub.borrow();
         let members = hub.members(channel);
         let infos = members.filter_map(|member| {
             let session = member.session().borrow();
-            Some((session.announced_in(channel)?, session.generation()))
+            let info = session.announced_in(channel)?;
+            Some((info, session.generation(), member.is_elsewhere()))
         });
         infos.collect()
     }

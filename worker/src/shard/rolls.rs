@@ -7,12 +7,11 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use flotilla_shared::protocol::types::ClientInfo;
 use flotilla_shared::roster::Life;
 
 use super::Shard;
 use crate::fleet::{Answer, AskError, Gathered, Question, RollCall};
-use crate::hub::{Fanout, RollAnswer, RollQuestion};
+use crate::hub::{Account, Fanout, RollAnswer, RollQuestion};
 
 impl Shard {
     /// Takes in who is in the fleet, tells subscribers what follows from it, and asks where something was missed.
@@ -60,12 +59,13 @@ fn answer_of(life: Life, asked: Result<Gathered, AskError>) -> RollAnswer {
     };
     match answers.into_iter().next() {
         Some((_, Answer::Roll(roll))) if roll.life == life.0 => {
-            let mut members: HashMap<usize, Vec<(ClientInfo, u32)>> = HashMap::new();
+            let mut accounts: HashMap<usize, Account> = HashMap::new();
             for listed in roll.entries {
-                let place = members.entry(listed.place as usize).or_default();
-                place.push((listed.member, listed.generation));
+                let account = accounts.entry(listed.place as usize).or_default();
+                account.is_passing |= listed.is_elsewhere;
+                account.members.push((listed.member, listed.generation));
             }
-            RollAnswer::Members(members)
+            RollAnswer::Members(accounts)
         }
         _ => RollAnswer::Silence,
     }

@@ -93,6 +93,10 @@ impl Bench {
         let mut asked = Vec::new();
         for question in questions {
             let members = there.iter().map(|number| (client(*number), 0)).collect();
+            let members = Account {
+                members,
+                is_passing: false,
+            };
             let answer = RollAnswer::Members(HashMap::from([(0, members)]));
             self.hub
                 .roll_answered(question.life, &question.about, &answer, self.now);

@@ -156,7 +156,7 @@ async fn what_was_published_and_not_acknowledged_is_published_once() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_elsewhere_leaves_the_broken_link_at_once() {
+async fn a_session_that_is_elsewhere_leaves_the_broken_link_before_others_would() {
     at_work(kept, async |worker| {
         let (mut gateway, _) = Gateway::dial(&worker).await;
         gateway.open(1).await;
