@@ -1,5 +1,6 @@
 //! A session that goes on where it is attached again.
 
+use flotilla_shared::channel::Channel;
 use flotilla_shared::link::Position;
 
 use super::*;
@@ -98,7 +99,9 @@ async fn a_session_that_was_handed_over_goes_on_and_has_missed_nothing() {
         gateway.talk(1000, 2, PUBLISH).await;
 
         gateway.say(again(2, 2, state, 0, &[])).await;
-        let heard = gateway.hear_until(|heard| is_join(heard, 2)).await;
+        let mut heard = gateway.hear_until(|heard| is_join(heard, 2)).await;
+        // Where it was it is in the topic still, silently.
+        heard.retain(|heard| !matches!(heard, ForGateway::Cast(_)));
         assert!(kinds(&heard).starts_with(&["opened"]));
         let missed = sent(&heard, 2);
         assert!(
@@ -201,5 +204,56 @@ async fn a_state_that_no_worker_has_written_is_refused_everywhere() {
             assert_eq!((refused.status, refused.elsewhere), (400, false));
         },
     )
+    .await;
+}
+
+#[tokio::test]
+async fn who_was_handed_over_and_is_attached_nowhere_has_left() {
+    let announced = |raw: &mut RawConfig| {
+        raw.channel.without_namespace.presence = true;
+        raw.channel.without_namespace.join_leave = true;
+    };
+    at_work(announced, async |worker| {
+        let (mut gateway, _) = Gateway::dial(&worker).await;
+        gateway.connect(1).await;
+        gateway.talk(1, 2, SUBSCRIBE).await;
+        let news = Channel::parse("news", 255).unwrap();
+        gateway.say(ForWorker::Detach(Detach { session: 1 })).await;
+        gateway
+            .hear_until(|heard| matches!(heard, ForGateway::Detached(_)))
+            .await;
+        let own = worker.shard.all_connections().remove(0);
+        assert_eq!(worker.shard.announced_in(&news).len(), 1);
+        drop(own);
+        worker.has_connections(0).await;
+        assert_eq!(worker.shard.announced_in(&news), []);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_elsewhere_is_listed_for_a_moment_and_present_no_more() {
+    let announced = |raw: &mut RawConfig| {
+        raw.channel.without_namespace.presence = true;
+        raw.channel.without_namespace.join_leave = true;
+    };
+    at_work(announced, async |worker| {
+        let (mut gateway, _) = Gateway::dial(&worker).await;
+        gateway.connect(1).await;
+        gateway.talk(1, 2, SUBSCRIBE).await;
+        let news = Channel::parse("news", 255).unwrap();
+        assert_eq!(worker.shard.presence(&news).len(), 1);
+        gateway.say(ForWorker::Detach(Detach { session: 1 })).await;
+        gateway
+            .hear_until(|heard| matches!(heard, ForGateway::Detached(_)))
+            .await;
+        let own = worker.shard.all_connections().remove(0);
+        own.moved(2);
+        assert_eq!(worker.shard.presence(&news), []);
+        let listed = worker.shard.announced_in(&news);
+        assert!(matches!(listed[..], [(_, 1, true)]), "{listed:?}");
+        drop(own);
+        worker.has_connections(0).await;
+    })
     .await;
 }
