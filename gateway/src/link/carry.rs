@@ -122,7 +122,7 @@ async fn serve(thread: &Thread, client: &Rc<Client>, reader: &mut Reader, seat: 
         if client.outbox.stalled_since().is_some() {
             thread.arm(client);
         }
-        let may_read = client.may_read();
+        let may_read = client.listens();
         let writes = !client.outbox.is_idle();
         tokio::select! {
             biased;

@@ -60,6 +60,8 @@ pub(super) struct Client {
     /// Why its worker was asked last to hand it over.
     moving: Cell<MoveReason>,
     write_timeout: Cell<Duration>,
+    /// Whether what it says is read. If not, its answer to a ping may be there.
+    is_read: Cell<bool>,
     /// The tick in which the thread looks at it next; 0: in none.
     pub(super) armed: Cell<u64>,
 }
@@ -82,6 +84,7 @@ impl Client {
             is_text: Cell::new(false),
             moving: Cell::new(MoveReason::Released),
             write_timeout: Cell::new(Duration::MAX),
+            is_read: Cell::new(true),
             armed: Cell::new(0),
         })
     }
@@ -291,10 +294,17 @@ impl Client {
 
     // What the client says.
 
-    /// Whether the client may be read: not while its worker has more to do for it than may be, and not while the way there
-    /// is full, which wakes the client once it is not.
-    pub(super) fn may_read(self: &Rc<Self>) -> bool {
-        if !self.session.borrow().may_read() {
+    /// Whether the client is read from now on.
+    pub(super) fn listens(self: &Rc<Self>) -> bool {
+        let may_read = self.may_read();
+        self.is_read.set(may_read);
+        may_read
+    }
+
+    /// Not while it does not take what it has asked for, not while its worker has more to do for it than may be, and not
+    /// while the way there is full, which wakes the client once it is not.
+    fn may_read(self: &Rc<Self>) -> bool {
+        if self.outbox.is_behind() || !self.session.borrow().may_read() {
             return false;
         }
         let peer = self.peer.borrow();
@@ -339,7 +349,12 @@ impl Client {
             self.end(Ending::Stalled);
             return false;
         }
-        let due = self.liveness.borrow_mut().due(now);
+        let mut liveness = self.liveness.borrow_mut();
+        if !self.is_read.get() {
+            liveness.excuse(now);
+        }
+        let due = liveness.due(now);
+        drop(liveness);
         match due {
             Due::Nothing => false,
             Due::Ping(pulse) => self.outbox.gather(pulse.ping.clone(), false),

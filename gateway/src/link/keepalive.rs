@@ -89,6 +89,14 @@ impl Liveness {
         }
     }
 
+    /// The client is not read: its answer may be there.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        let patience = self.pulse.as_ref().and_then(|pulse| pulse.patience);
+        if let (Some(by), Some(patience)) = (&mut self.answer_by, patience) {
+            *by = now + patience;
+        }
+    }
+
     /// What is due at `now`. To be asked until it is nothing.
     pub(super) fn due(&mut self, now: Instant) -> Due {
         let Some(pulse) = &self.pulse else {
@@ -132,6 +140,18 @@ mod tests {
 
     fn after(start: Instant, seconds: u64) -> Instant {
         start + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_client_that_is_not_read_is_not_blamed_for_it() {
+        let start = Instant::now();
+        let (pulse, mut alive) = (pulse(8000, b"{}"), Liveness::default());
+        alive.begin(pulse.clone(), start);
+        let pulse = pulse.unwrap();
+        assert_eq!(alive.due(after(start, 25)), Due::Ping(pulse.clone()));
+        alive.excuse(after(start, 32));
+        assert_eq!(alive.due(after(start, 39)), Due::Nothing);
+        assert_eq!(alive.due(after(start, 40)), Due::Silent(pulse));
     }
 
     #[test]

@@ -241,6 +241,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Outbox<S> {
         self.stalled_since.get().is_none() && self.queue.borrow().is_empty()
     }
 
+    /// Whether so much waits that the client should ask for nothing more before it has taken some of it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.stalled_since.get().is_some() && self.queue.borrow().bytes() > self.max_bytes.get() / 2
+    }
+
     /// Since when nothing could be written although something waits.
     pub(super) fn stalled_since(&self) -> Option<Instant> {
         self.stalled_since.get()

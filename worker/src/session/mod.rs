@@ -335,7 +335,8 @@ impl Session {
             // In the client protocol only an answer that was asked for counts; anything else is a client that does not
             // speak it.
             // It came with something else: the gateway keeps those to itself that come alone.
-            (Pings::Messages, Pings::Messages) if self.transport.is_kept_alive => {}
+            (Pings::Messages, Pings::Messages)
+                if self.transport.is_kept_alive && self.is_connected() => {}
             (Pings::Messages, Pings::Messages) if self.pongs_due > 0 => {
                 self.pongs_due -= 1;
                 if self.pongs_due == 0 {
