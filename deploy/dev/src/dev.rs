@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long the fleet may take to end; a little more than each process gets (`settings`).
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The user of the token that is printed.
 const USER: &str = "demo";

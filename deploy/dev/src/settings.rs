@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long a process may drain. Short: a developer waits for it.
-const DRAIN_TIMEOUT: &str = "1s";
+const DRAIN_TIMEOUT: &str = "3s";
 
 /// What all processes of one fleet have in common.
 #[derive(Debug)]
@@ -85,6 +85,8 @@ impl Settings {
         put(&mut table, "sticky", vec!["user"]);
         put(&mut table, "pool.workers", Vec::<String>::new());
         put(&mut table, "pool.roster", true);
+        // So that a worker can be killed without its clients noticing.
+        put(&mut table, "pool.transport", "link");
         put(&mut table, "drain.lame_duck", "0s");
         put(&mut table, "admin_listen", loopback(0).to_string());
         self.put_common(&mut table, nats);

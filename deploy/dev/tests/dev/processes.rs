@@ -66,14 +66,20 @@ async fn a_killed_worker_is_told_and_comes_back_by_the_printed_command() -> Resu
     let runtime = runtime()?;
     let mut fleet = start(runtime.path()).await?;
     let (mut alice, mut bob) = fleet.two_clients(&fleet.token()?).await?;
+    for client in [&mut alice, &mut bob] {
+        client.subscribe("chat:lobby").await?;
+    }
     let lost = alice.node().to_owned();
     let (pid, _) = fleet.member(&lost)?;
     kill(Pid::from_raw(pid.context("a process")?), Signal::SIGKILL)?;
-    assert_eq!(alice.closed().await?.code, 1012);
     fleet
         .prints(&format!("{lost} was killed by signal 9"))
         .await?;
-    bob.subscribe("chat:lobby").await?;
+    // Its client goes on at another one.
+    exchange(&mut alice, &mut bob, "still here").await?;
+    // Whoever publishes hears it, too.
+    alice.publication("chat:lobby").await?;
+    exchange(&mut bob, &mut alice, "so I see").await?;
 
     let again = fleet.prints("start it again with: ").await?;
     let (_, again) = again.split_once("with: ").context("a command")?;
@@ -116,9 +122,11 @@ async fn the_page_kills_drains_and_starts_workers() -> Result<()> {
     };
     let (killed, drained) = (alice.node().to_owned(), bob.node().to_owned());
 
+    for client in [&mut alice, &mut bob] {
+        client.subscribe("chat:lobby").await?;
+    }
     assert_eq!(order(&killed, "start").await?, 409, "it runs");
     assert_eq!(order(&killed, "kill").await?, 204);
-    assert_eq!(alice.closed().await?.code, 1012);
     shows(&fleet, &killed, "gone").await?;
     assert_eq!(order(&killed, "kill").await?, 409, "it is gone");
     assert_eq!(order(&killed, "start").await?, 204);
@@ -128,8 +136,12 @@ async fn the_page_kills_drains_and_starts_workers() -> Result<()> {
     assert_eq!(order(&drained, "drain").await?, 204);
     // While it is leaving: it is started when it has left.
     assert_eq!(order(&drained, "start").await?, 204);
-    assert!(!bob.closed().await?.reason.is_empty());
     shows(&fleet, &drained, "up").await?;
+    // Neither of them has noticed.
+    exchange(&mut alice, &mut bob, "still here").await?;
+    // Whoever publishes hears it, too.
+    alice.publication("chat:lobby").await?;
+    exchange(&mut bob, &mut alice, "so am I").await?;
 
     for nobody in ["gateway", "nats", "worker-4"] {
         assert_eq!(order(nobody, "kill").await?, 404, "{nobody}");
