@@ -38,6 +38,8 @@ pub(super) struct Rolls {
     unheard: HashMap<Life, Instant>,
     /// Channels in which something has to be told.
     due: Vec<u64>,
+    /// The shard may not have heard of everybody yet.
+    is_new: bool,
 }
 
 /// How a life is asked who is there.
@@ -109,7 +111,9 @@ impl Rolls {
         if slot.roll.is_some() {
             return;
         }
-        slot.roll = Some(Box::new(Roll::new(self.known.keys())));
+        let mut roll = Roll::new(self.known.keys());
+        roll.is_young = self.is_new;
+        slot.roll = Some(Box::new(roll));
         let token = token_of(index, slot.generation);
         let known = self.known.clone();
         for life in known.keys() {
@@ -161,7 +165,14 @@ impl Rolls {
 
 impl<M: Member> Hub<M> {
     /// Who is in the fleet now.
-    pub(crate) fn hear_of(&mut self, lives: &Lives) {
+    ///
+    /// A shard `is_new` while it may not have heard of everybody yet: whoever it hears of for the first time then was there
+    /// before its own subscribers.
+    pub(crate) fn hear_of(&mut self, lives: &Lives, is_new: bool) {
+        self.rolls.is_new = is_new;
+        if !is_new {
+            self.for_each_roll(None, |roll| roll.is_young = false);
+        }
         let before = std::mem::replace(&mut self.rolls.known, lives.clone());
         for life in before.keys().filter(|life| !lives.contains_key(life)) {
             self.vanished(*life);
@@ -169,11 +180,16 @@ impl<M: Member> Hub<M> {
         for (life, Peer { missed, .. }) in lives.iter() {
             self.rolls.unheard.remove(life);
             match before.get(life) {
-                None => self.for_each_roll(Some(*life), |roll| roll.appeared(*life)),
+                None => self.for_each_roll(Some(*life), |roll| roll.appeared(*life, is_new)),
                 Some(peer) if peer.missed != *missed => self.doubt_life(*life),
                 Some(_) => {}
             }
         }
+    }
+
+    /// Whether [`Hub::hear_of`] was told last that the shard is new.
+    pub(crate) fn is_new(&self) -> bool {
+        self.rolls.is_new
     }
 
     fn vanished(&mut self, life: Life) {

@@ -58,6 +58,8 @@ pub(crate) struct Roll {
     asked: u32,
     /// Whether there were more members than are remembered: the leaves of those who are not known are told, too.
     is_overfull: bool,
+    /// Not everybody who was there before is known, nor every worker.
+    pub(crate) is_young: bool,
 }
 
 #[derive(Debug)]
@@ -160,7 +162,7 @@ impl Roll {
         // Of those who were there before, not everybody is known yet.
         let has_left = self.left.remove(&client).is_some();
         let was_first = |open: &Open| open.is_first && (open.life == from || open.life == life);
-        let was_there = !has_left && self.open.iter().any(was_first);
+        let was_there = !has_left && (self.is_young || self.open.iter().any(was_first));
         if self.members.len() >= MEMBERS_MAX {
             // Most likely it is one of those who are not remembered, and were announced when they came.
             self.is_overfull = true;
@@ -233,9 +235,15 @@ impl Roll {
         }
     }
 
-    /// This life is in the fleet, and was not before.
-    pub(crate) fn appeared(&mut self, life: Life) {
+    /// This life is in the fleet, and was not before; or it was, and is only heard of now: its members `were_there` before the
+    /// channel's subscribers here.
+    pub(crate) fn appeared(&mut self, life: Life, were_there: bool) {
         self.doubt(life);
+        let is_unknown = !self.members.values().any(|member| member.life == life);
+        let open = self.open.iter_mut().find(|open| open.life == life);
+        if let Some(open) = open.filter(|_| were_there && is_unknown) {
+            open.is_first = true;
+        }
     }
 
     /// Whether this life has to be asked, or is being asked.

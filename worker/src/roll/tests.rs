@@ -88,7 +88,7 @@ fn who_is_there_when_its_worker_comes_back_has_joined_once() {
     answer(&mut roll, A, &[1, 2]);
     roll.vanished(A);
     assert_eq!(left(&due(&mut roll)), leaves(&[1, 2]));
-    roll.appeared(A);
+    roll.appeared(A, false);
     assert!(!roll.has_left(anew(A), &client(2)), "it has been told");
     answer(&mut roll, A, &[1]);
     assert_eq!(due(&mut roll), [Notice::Join(client(1))]);
@@ -100,9 +100,21 @@ fn a_worker_that_is_back_before_the_leaves_are_told_has_never_been_away() {
     let mut roll = Roll::new([&A]);
     answer(&mut roll, A, &[1, 2]);
     roll.vanished(A);
-    roll.appeared(A);
+    roll.appeared(A, false);
     answer(&mut roll, A, &[1]);
     assert_eq!(due(&mut roll), [Notice::Leave(client(2))]);
+}
+
+#[test]
+fn whoever_a_new_shard_hears_of_late_was_there_before_all_the_same() {
+    let mut roll = Roll::new([]);
+    roll.appeared(A, true);
+    answer(&mut roll, A, &[1]);
+    assert_eq!(due(&mut roll), []);
+    // A worker that comes later has new members.
+    roll.appeared(B, false);
+    answer(&mut roll, B, &[2]);
+    assert_eq!(due(&mut roll), [Notice::Join(client(2))]);
 }
 
 #[test]
@@ -362,7 +374,7 @@ impl World {
                 let worker = &mut self.workers[at];
                 if !worker.is_known && !worker.is_dead {
                     worker.is_known = true;
-                    self.roll.appeared(life(at));
+                    self.roll.appeared(life(at), false);
                 }
             }
             Step::Die(at) => {

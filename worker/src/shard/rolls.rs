@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use flotilla_shared::roster::Life;
+use flotilla_shared::roster::{LEASE, Life};
 
 use super::Shard;
 use crate::fleet::{Answer, AskError, Gathered, Question, RollCall};
@@ -18,9 +18,10 @@ impl Shard {
     pub(super) fn call_rolls(self: &Rc<Self>, now: Instant) {
         let mut hub = self.hub.borrow_mut();
         let mut lives = self.lives.borrow_mut();
+        let is_new = now.saturating_duration_since(self.began) < LEASE;
         // An error says that the fleet is gone, and this worker with it.
-        if lives.has_changed().unwrap_or(false) {
-            hub.hear_of(&lives.borrow_and_update());
+        if lives.has_changed().unwrap_or(false) || hub.is_new() != is_new {
+            hub.hear_of(&lives.borrow_and_update(), is_new);
         }
         let mut fanout = Fanout::default();
         hub.call_rolls(&mut BytesMut::new(), &mut fanout, now);

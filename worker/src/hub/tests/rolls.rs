@@ -114,12 +114,12 @@ fn told(listener: &Listener) -> usize {
 #[test]
 fn the_members_of_a_lost_worker_have_left_also_those_who_were_there_before() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     let token = bench.open_hall(&listener);
     assert_eq!(bench.answer(&[7]), ["worker-1"]);
     bench.announce(token, join(8, A));
     assert_eq!(bench.hub.members_remembered(), 2);
-    bench.hub.hear_of(&lives(&[]));
+    bench.hub.hear_of(&lives(&[]), false);
     bench.call();
     bench.announce(token, leave(8, A));
     assert_eq!(told(&listener), 2, "{}", listener.text());
@@ -129,7 +129,7 @@ fn the_members_of_a_lost_worker_have_left_also_those_who_were_there_before() {
 #[test]
 fn nobody_is_asked_for_those_who_do_not_want_to_know() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     let token = bench.open("room", &listener);
     assert!(bench.hub.roll_questions(bench.now).is_empty());
     bench.announce(token, join(8, A));
@@ -139,7 +139,7 @@ fn nobody_is_asked_for_those_who_do_not_want_to_know() {
 #[test]
 fn who_does_not_want_to_know_any_more_costs_nothing() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     bench.open_hall(&listener);
     bench.answer(&[7]);
     bench.join("hall", &Listener::new(2, Format::Json));
@@ -151,12 +151,12 @@ fn who_does_not_want_to_know_any_more_costs_nothing() {
 #[test]
 fn a_newcomer_a_worker_that_missed_something_and_our_own_loss_are_asked_about() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     let token = bench.open_hall(&listener);
     bench.answer(&[]);
-    bench.hub.hear_of(&lives(&[(A, 0), (B, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0), (B, 0)]), false);
     assert_eq!(bench.answer(&[]), ["worker-2"]);
-    bench.hub.hear_of(&lives(&[(A, 1), (B, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 1), (B, 0)]), false);
     assert_eq!(bench.answer(&[]), ["worker-1"]);
     bench.hub.doubt_roll(token);
     assert_eq!(bench.answer(&[]), ["worker-1", "worker-2"]);
@@ -168,7 +168,7 @@ fn a_newcomer_a_worker_that_missed_something_and_our_own_loss_are_asked_about() 
 #[test]
 fn a_worker_that_does_not_answer_is_asked_again_a_little_later() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     bench.open_hall(&listener);
     let question = bench.hub.roll_questions(bench.now).remove(0);
     assert!(
@@ -188,7 +188,7 @@ fn a_worker_that_does_not_answer_is_asked_again_a_little_later() {
 #[test]
 fn more_than_an_answer_holds_is_asked_for_in_smaller_pieces() {
     let mut bench = Bench::new();
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     for number in 0..8 {
         let (channel, listener) = (
             channel(&format!("hall-{number}")),
@@ -215,7 +215,7 @@ fn more_than_an_answer_holds_is_asked_for_in_smaller_pieces() {
 #[test]
 fn a_channel_with_more_members_than_an_answer_holds_is_asked_about_after_the_next_loss() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     let token = bench.open_hall(&listener);
     let question = bench.hub.roll_questions(bench.now).remove(0);
     let (about, answer) = (&question.about, RollAnswer::TooMany);
@@ -235,7 +235,7 @@ fn however_often_announcements_are_lost_a_channel_waits_once_to_be_asked_about()
         Listener::new(1, Format::Json),
         Listener::new(2, Format::Json),
     );
-    bench.hub.hear_of(&lives(&[(A, 0), (B, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0), (B, 0)]), false);
     let token = bench.open_hall(&ann);
     bench.join("hall", &bob);
     let waiting = format!("{:?}", bench.hub.rolls);
@@ -256,7 +256,7 @@ fn however_often_announcements_are_lost_a_channel_waits_once_to_be_asked_about()
 #[test]
 fn who_comes_after_a_loss_hears_of_nobody_who_left_before() {
     let (mut bench, ann) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     let positioned = Subscribing {
         delivery: Delivery {
             join_leave: true,
@@ -275,7 +275,7 @@ fn who_comes_after_a_loss_hears_of_nobody_who_left_before() {
     bench.announce(token, leave(7, A));
     bench.hub.join(&hall, &ann, positioned, bench.now);
     bench.answer(&[8]);
-    bench.hub.hear_of(&lives(&[]));
+    bench.hub.hear_of(&lives(&[]), false);
     bench.call();
     assert_eq!(told(&ann), 1, "{}", ann.text());
 }
@@ -286,7 +286,7 @@ fn members_of_a_worker_of_whom_the_fleet_never_hears_leave_with_a_lease() {
     let token = bench.open_hall(&listener);
     bench.announce(token, join(8, A));
     bench.announce(token, join(9, B));
-    bench.hub.hear_of(&lives(&[(B, 0)]));
+    bench.hub.hear_of(&lives(&[(B, 0)]), false);
     bench.now += LEASE;
     bench.call();
     assert_eq!(told(&listener), 1, "{}", listener.text());
@@ -295,10 +295,10 @@ fn members_of_a_worker_of_whom_the_fleet_never_hears_leave_with_a_lease() {
 #[test]
 fn thousands_of_leaves_come_a_turn_at_a_time() {
     let (mut bench, listener) = (Bench::new(), Listener::new(1, Format::Json));
-    bench.hub.hear_of(&lives(&[(A, 0)]));
+    bench.hub.hear_of(&lives(&[(A, 0)]), false);
     bench.open_hall(&listener);
     bench.answer(&(0..3000).collect::<Vec<_>>());
-    bench.hub.hear_of(&lives(&[]));
+    bench.hub.hear_of(&lives(&[]), false);
     bench.call();
     let first = told(&listener);
     assert!((100..1500).contains(&first), "{first}");
