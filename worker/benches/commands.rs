@@ -15,7 +15,8 @@ use std::io::Write as _;
 use anyhow::{Result, ensure};
 use measure::{cpu_nanoseconds, pin_to, report};
 use support::client::{Client, frame};
-use support::worker::Worker;
+use support::server::Server;
+use support::worker;
 
 /// Frames that are on their way at a time.
 const IN_FLIGHT: usize = 32;
@@ -58,7 +59,7 @@ struct Load {
 }
 
 impl Load {
-    fn on(worker: &Worker) -> Result<Self> {
+    fn on(worker: &Server) -> Result<Self> {
         Ok(Self {
             pid: worker.pid(),
             client: Client::connect(worker.address)?,
@@ -89,8 +90,8 @@ fn main() -> Result<()> {
     // The client must not take the cycles of what is measured.
     let has_two_cores = std::thread::available_parallelism()?.get() > 1;
     pin_to(0)?;
-    let worker = Worker::start()?;
-    let echo = Worker::start_with(&["websocket_echo=true"])?;
+    let worker = worker::start(&[])?;
+    let echo = worker::start(&["websocket_echo=true"])?;
     pin_to(usize::from(has_two_cores))?;
     let (mut commands, mut echoes) = (Load::on(&worker)?, Load::on(&echo)?);
     // Somebody is in the room.

@@ -16,6 +16,9 @@ mod measure;
 #[path = "support/nats.rs"]
 mod nats;
 #[allow(dead_code, reason = "the bench needs a part of it")]
+#[path = "support/observe.rs"]
+mod observe;
+#[allow(dead_code, reason = "the bench needs a part of it")]
 mod support;
 
 use std::collections::HashSet;
@@ -25,9 +28,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use many::{call_all, fill, return_to, take_recovery};
 use measure::{cpu_nanoseconds, pin_to, report};
-use nats::{KEPT, NatsServer, has_channels, metric};
+use nats::{KEPT, NatsServer, has_channels};
+use observe::metric;
 use support::client::{Client, frame};
-use support::worker::Worker;
+use support::server::Server;
+use support::worker;
 
 /// What each client lacks: all that is kept but the publication that it has seen.
 const MISSED: usize = KEPT - 1;
@@ -35,7 +40,7 @@ const MISSED: usize = KEPT - 1;
 /// What is measured.
 struct Fleet {
     server: NatsServer,
-    worker: Worker,
+    worker: Server,
 }
 
 /// What it cost that all came back.
@@ -52,7 +57,7 @@ impl Fleet {
     fn start() -> Result<Self> {
         let server = NatsServer::start()?;
         let settings = server.settings(128);
-        let worker = Worker::start_with(&settings.each_ref().map(String::as_str))?;
+        let worker = worker::start(&settings.each_ref().map(String::as_str))?;
         Ok(Self { server, worker })
     }
 

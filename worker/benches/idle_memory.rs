@@ -10,14 +10,14 @@ mod support;
 use anyhow::{Result, ensure};
 use memory::private_bytes;
 use support::client::Client;
-use support::worker::Worker;
+use support::worker;
 
 const CHANNEL: &str = "bench";
 const MESSAGE_BYTES: usize = 16 * 1024;
 
 fn main() -> Result<()> {
     let count = if support::is_real() { 2000 } else { 20 };
-    let worker = Worker::start()?;
+    let worker = worker::start(&[])?;
     // What the first connection makes the process allocate is not of any one connection.
     drop(Client::connect(worker.address)?);
     let base = private_bytes(worker.pid())?;

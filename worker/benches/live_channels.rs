@@ -19,6 +19,9 @@ mod memory;
 #[path = "support/nats.rs"]
 mod nats;
 #[allow(dead_code, reason = "the bench needs a part of it")]
+#[path = "support/observe.rs"]
+mod observe;
+#[allow(dead_code, reason = "the bench needs a part of it")]
 mod support;
 
 use std::time::{Duration, Instant};
@@ -27,9 +30,11 @@ use anyhow::{Context, Result, ensure};
 use many::{call_all, fill};
 use measure::cpu_nanoseconds;
 use memory::private_bytes;
-use nats::{NatsServer, has_channels, pause};
+use nats::{NatsServer, has_channels};
+use observe::pause;
 use support::client::Client;
-use support::worker::Worker;
+use support::server::Server;
+use support::worker;
 
 /// Channels of one client.
 const PER_CLIENT: usize = 1000;
@@ -62,7 +67,7 @@ struct Usage {
 }
 
 impl Usage {
-    fn of(worker: &Worker, server: &NatsServer) -> Result<Self> {
+    fn of(worker: &Server, server: &NatsServer) -> Result<Self> {
         let [worker, server] = [worker.pid(), server.pid()];
         Ok(Self {
             memory: [private_bytes(worker)? as f64, private_bytes(server)? as f64],
@@ -78,7 +83,7 @@ fn measure(kind: &str, prefix: &str, count: usize, others: &[&str]) -> Result<()
     let server = NatsServer::start()?;
     let settings = server.settings(PER_CLIENT);
     let settings: Vec<_> = settings.iter().map(String::as_str).collect();
-    let worker = Worker::start_with(&[&settings, others].concat())?;
+    let worker = worker::start(&[&settings, others].concat())?;
     let channels: Vec<_> = (0..count)
         .map(|number| format!("{prefix}{number}"))
         .collect();
@@ -128,7 +133,7 @@ fn measure(kind: &str, prefix: &str, count: usize, others: &[&str]) -> Result<()
 }
 
 /// Something is published in some of the channels, and comes.
-fn try_out(worker: &Worker, clients: &mut [Client], channels: &[String]) -> Result<()> {
+fn try_out(worker: &Server, clients: &mut [Client], channels: &[String]) -> Result<()> {
     let mut publisher = [Client::connect(worker.address)?];
     for (number, channel) in channels
         .iter()
@@ -146,7 +151,7 @@ fn try_out(worker: &Worker, clients: &mut [Client], channels: &[String]) -> Resu
 }
 
 /// What both do while nothing happens.
-fn quiet(worker: &Worker, server: &NatsServer) -> Result<()> {
+fn quiet(worker: &Server, server: &NatsServer) -> Result<()> {
     let quiet = if support::is_real() {
         QUIET
     } else {

@@ -15,6 +15,9 @@ mod memory;
 #[path = "support/nats.rs"]
 mod nats;
 #[allow(dead_code, reason = "the bench needs a part of it")]
+#[path = "support/observe.rs"]
+mod observe;
+#[allow(dead_code, reason = "the bench needs a part of it")]
 mod support;
 
 use std::io::Write as _;
@@ -26,7 +29,8 @@ use measure::{cpu_nanoseconds, pin_to, report};
 use memory::private_bytes;
 use nats::{KEPT, NatsServer, has_channels};
 use support::client::{Client, frame};
-use support::worker::Worker;
+use support::server::Server;
+use support::worker;
 
 /// Channels that are read before there are others. There are as many streams.
 const FEW: usize = 64;
@@ -44,7 +48,7 @@ fn main() -> Result<()> {
     let mut server = NatsServer::start()?;
     let settings = server.settings(FEW);
     let settings = settings.each_ref().map(String::as_str);
-    let worker = Worker::start_with(&settings)?;
+    let worker = worker::start(&settings)?;
     let base = (private_bytes(server.pid())?, server.stored_bytes()?);
     pin_to(usize::from(has_two_cores))?;
 
@@ -73,7 +77,7 @@ fn main() -> Result<()> {
     let took = server.restart()?;
     println!("nats-server, killed and started again, takes clients after {took:.2?}");
     let started = Instant::now();
-    let worker = Worker::start_with(&settings)?;
+    let worker = worker::start(&settings)?;
     println!("a worker serves after {:.2?}", started.elapsed());
     println!(
         "nats-server then: {} bytes of memory for each",
@@ -83,7 +87,7 @@ fn main() -> Result<()> {
     Recoveries::of(&server, &worker, few)?.over(&alone)
 }
 
-fn publish(worker: &Worker, channels: &[String]) -> Result<()> {
+fn publish(worker: &Server, channels: &[String]) -> Result<()> {
     let publishers = (0..PUBLISHERS).map(|_| Client::connect(worker.address));
     fill(&mut publishers.collect::<Result<Vec<_>>>()?, channels, KEPT)
 }
@@ -97,7 +101,7 @@ struct Recoveries {
 
 impl Recoveries {
     /// One after the other, each in a channel in which nobody is yet.
-    fn of(server: &NatsServer, worker: &Worker, channels: &[String]) -> Result<Self> {
+    fn of(server: &NatsServer, worker: &Server, channels: &[String]) -> Result<Self> {
         // Those that were here before have left.
         let admin = worker.admin;
         has_channels(admin, 0)?;

@@ -6,10 +6,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::load::Load;
+use super::load::{BURST, IN_FLIGHT, Load};
 use super::support::client::{Client, frame};
-use super::support::worker::Worker;
-use super::{BURST, DELIVERY, IN_FLIGHT, Scale, report};
+use super::support::server::Server;
+use super::{DELIVERY, Scale, report};
 
 const DOCUMENT_BYTES: usize = 2048;
 
@@ -17,7 +17,7 @@ const DOCUMENT_BYTES: usize = 2048;
 /// digits as the last.
 const FIRST_OFFSET: usize = 10_000;
 
-pub(crate) fn measure(worker: &Worker, scale: &Scale) -> Result<()> {
+pub(crate) fn measure(worker: &Server, scale: &Scale) -> Result<()> {
     let (mut whole, whole_bytes) = subscribe(worker, scale.subscribers, "docs:whole", "")?;
     let (mut deltas, delta_bytes) = subscribe(worker, scale.subscribers, "docs:deltas", "fossil")?;
     println!(
@@ -38,7 +38,7 @@ pub(crate) fn measure(worker: &Worker, scale: &Scale) -> Result<()> {
 }
 
 /// Brings up the subscribers of a channel. Also returns how many bytes each gets of a pair of documents.
-fn subscribe(worker: &Worker, count: usize, channel: &str, delta: &str) -> Result<(Load, usize)> {
+fn subscribe(worker: &Server, count: usize, channel: &str, delta: &str) -> Result<(Load, usize)> {
     let mut publisher = Client::connect(worker.address)?;
     for _ in 1..FIRST_OFFSET {
         publisher.call(&publish(channel, 0))?;
@@ -72,7 +72,7 @@ fn subscribe(worker: &Worker, count: usize, channel: &str, delta: &str) -> Resul
     }
     let pair = [1, 0].map(|number| frame(&publish(channel, number)));
     let load = Load::new(
-        worker.pid(),
+        vec![worker.pid()],
         publisher.socket,
         clients.into_iter().map(|client| client.socket).collect(),
         &pair,

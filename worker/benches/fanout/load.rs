@@ -11,11 +11,17 @@ use super::measure::cpu_nanoseconds;
 /// Longer than anything takes that works.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The clients of one process under load. None of their sockets waits.
+/// Messages that the publisher puts into one segment.
+pub(crate) const BURST: usize = 16;
+/// Segments that are on their way at a time.
+pub(crate) const IN_FLIGHT: usize = 4;
+
+/// The clients of one server under load. None of their sockets waits.
 pub(crate) struct Load {
-    pid: u32,
+    /// The processes that the server consists of.
+    processes: Vec<u32>,
     publisher: TcpStream,
-    /// In the order in which the process serves them.
+    /// In the order in which the server serves them.
     subscribers: Vec<TcpStream>,
     /// What publishes the messages that are sent together at least, and how many they are.
     commands: Vec<u8>,
@@ -27,7 +33,7 @@ pub(crate) struct Load {
 impl Load {
     /// `commands` publish a message each, of which all together come to `frame_bytes`.
     pub(crate) fn new(
-        pid: u32,
+        processes: Vec<u32>,
         publisher: TcpStream,
         subscribers: Vec<TcpStream>,
         commands: &[Vec<u8>],
@@ -37,7 +43,7 @@ impl Load {
             socket.set_nonblocking(true)?;
         }
         Ok(Self {
-            pid,
+            processes,
             publisher,
             subscribers,
             commands: commands.concat(),
@@ -47,10 +53,10 @@ impl Load {
     }
 
     /// Publishes `segments` of `burst` times the messages each, `in_flight` segments at a time. Returns the
-    /// process' CPU time for each delivery, in nanoseconds.
+    /// CPU time of all the server's processes for each delivery, in nanoseconds.
     pub(crate) fn run(&mut self, segments: usize, burst: usize, in_flight: usize) -> Result<f64> {
         let segment = self.commands.repeat(burst);
-        let before = cpu_nanoseconds(self.pid)?;
+        let before = self.cpu_nanoseconds()?;
         let mut sent = 0;
         for received in 0..segments {
             while sent < segments.min(received + in_flight) {
@@ -59,8 +65,12 @@ impl Load {
             }
             self.collect(burst * self.frame_bytes)?;
         }
-        let used = cpu_nanoseconds(self.pid)? - before;
+        let used = self.cpu_nanoseconds()? - before;
         Ok(used as f64 / (segments * burst * self.messages * self.subscribers.len()) as f64)
+    }
+
+    fn cpu_nanoseconds(&self) -> Result<u64> {
+        self.processes.iter().copied().map(cpu_nanoseconds).sum()
     }
 
     /// Waits until each subscriber has so many bytes more. The last to be served comes first: when

@@ -10,6 +10,7 @@
 //!
 //! `cargo bench -p flotilla-worker --bench fanout`
 
+mod channel;
 mod deltas;
 mod floor;
 mod load;
@@ -22,17 +23,15 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use channel::{PAYLOAD_BYTES, publish, subscribe};
 use floor::Floor;
-use load::Load;
+use load::{BURST, IN_FLIGHT, Load};
 use measure::{pin_to, report};
-use support::client::{Client, frame};
-use support::worker::Worker;
+use support::client::frame;
+use support::worker;
 
 /// What the CPU time is counted for.
 const DELIVERY: &str = "delivery";
-const CHANNEL: &str = "bench";
-/// A JSON string of this size is what gets published.
-const PAYLOAD_BYTES: usize = 128;
 
 /// How much is measured.
 struct Scale {
@@ -45,11 +44,6 @@ struct Scale {
     floor_segments: usize,
     worker_segments: usize,
 }
-
-/// Messages that the publisher puts into one segment.
-const BURST: usize = 16;
-/// Segments that are on their way at a time.
-const IN_FLIGHT: usize = 4;
 
 fn main() -> Result<ExitCode> {
     match floor::run_if_child() {
@@ -79,13 +73,14 @@ fn compare() -> Result<()> {
     // The clients must not take the cycles of what is measured.
     let has_two_cores = std::thread::available_parallelism()?.get() > 1;
     pin_to(0)?;
-    let worker = Worker::start()?;
+    let worker = worker::start(&[])?;
     let command = frame(&publish());
-    let (mut through_worker, sample) = subscribe(&worker, scale.subscribers)?;
+    let (mut through_worker, sample) =
+        subscribe(worker.address, vec![worker.pid()], scale.subscribers)?;
     let mut floor = Floor::start(command.len(), &sample, scale.subscribers)?;
     pin_to(usize::from(has_two_cores))?;
     let mut bare = Load::new(
-        floor.pid(),
+        vec![floor.pid()],
         floor.publisher.try_clone()?,
         std::mem::take(&mut floor.subscribers),
         std::slice::from_ref(&command),
@@ -111,35 +106,4 @@ fn compare() -> Result<()> {
     report("one message in flight", "floor", DELIVERY, &single)?;
     report("bursts", "floor", DELIVERY, &bursts)?;
     deltas::measure(&worker, &scale)
-}
-
-/// Brings up the worker's subscribers, and a publisher. Also returns the frame that they get.
-fn subscribe(worker: &Worker, count: usize) -> Result<(Load, Vec<u8>)> {
-    let mut clients = (0..count)
-        .map(|_| {
-            let mut client = Client::connect(worker.address)?;
-            client.subscribe(CHANNEL)?;
-            Ok(client)
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let mut publisher = Client::connect(worker.address)?;
-    publisher.call(&publish())?;
-    let mut sample = Vec::new();
-    for client in &mut clients {
-        (sample, _) = client.receive()?;
-    }
-    let load = Load::new(
-        worker.pid(),
-        publisher.socket,
-        clients.into_iter().map(|client| client.socket).collect(),
-        &[frame(&publish())],
-        sample.len(),
-    )?;
-    Ok((load, sample))
-}
-
-/// The command that publishes a message.
-fn publish() -> String {
-    let data = "x".repeat(PAYLOAD_BYTES - 2);
-    format!(r#"{{"id":3,"publish":{{"channel":"{CHANNEL}","data":"{data}"}}}}"#)
 }

@@ -9,24 +9,26 @@ use anyhow::{Context, Result, bail, ensure};
 /// Longer than anything takes that works.
 const SOON: Duration = Duration::from_secs(20);
 
-/// One WebSocket connection.
-pub(crate) struct Client {
-    pub(crate) socket: TcpStream,
+/// One WebSocket connection, over TCP or what lies on it.
+pub(crate) struct Client<S = TcpStream> {
+    pub(crate) socket: S,
 }
 
 impl Client {
     /// Connects by TCP, upgrades, and opens a session.
-    pub(crate) fn connect(worker: SocketAddr) -> Result<Self> {
-        let mut client = Self {
-            socket: TcpStream::connect(worker)?,
-        };
-        client.socket.set_nodelay(true)?;
-        client.socket.set_read_timeout(Some(SOON))?;
-        write!(
-            client.socket,
-            "GET /connection/websocket HTTP/1.1\r\nHost: {worker}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    pub(crate) fn connect(server: SocketAddr) -> Result<Self> {
+        Self::open(connect(server)?)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Upgrades what is connected, and opens a session.
+    pub(crate) fn open(socket: S) -> Result<Self> {
+        let mut client = Self { socket };
+        client.socket.write_all(
+            b"GET /connection/websocket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n\
+              Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+              Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
         )?;
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -82,6 +84,14 @@ impl Client {
         let last = new.iter().rev().take(8).rev();
         Ok(last.fold(0, |number, byte| number << 8 | usize::from(*byte)))
     }
+}
+
+/// A socket that does not wait for ever.
+pub(crate) fn connect(server: SocketAddr) -> Result<TcpStream> {
+    let socket = TcpStream::connect(server)?;
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(SOON))?;
+    Ok(socket)
 }
 
 /// A text frame as clients send it: masked, here with zeros (RFC 6455 §5.3).

@@ -1,9 +1,10 @@
-//! What the benchmark programs share: the worker as a process of its own, and plain clients of it.
+//! What the benchmark programs share: workers and gateways as processes of their own, and plain clients of it.
 //!
 //! Clients are blocking sockets with frames made by hand. They cost little and allocate nothing, so
-//! that a program with thousands of them measures the worker and not itself.
+//! that a program with thousands of them measures those and not itself.
 
 pub(crate) mod client;
+pub(crate) mod server;
 pub(crate) mod worker;
 
 use anyhow::Result;
