@@ -313,6 +313,7 @@ fn kinds(heard: &[ForGateway]) -> Vec<&'static str> {
         ForGateway::Close(_) => "close",
         ForGateway::Release(_) => "release",
         ForGateway::Detached(_) => "detached",
+        ForGateway::Condition(_) => "condition",
     };
     // States come and go with what is in them, which has tests of its own.
     let kinds = heard.iter().map(kind).filter(|kind| *kind != "state");
