@@ -105,6 +105,8 @@ struct SwitchedEvents {
 impl BrokerEvents for SwitchedEvents {
     async fn next_batch(&mut self, batch: &mut Vec<BrokerEvent>) -> bool {
         tokio::select! {
+            biased;
+            more = self.events.next_batch(batch) => more,
             changed = self.is_away.changed() => {
                 changed.unwrap();
                 batch.push(if *self.is_away.borrow() {
@@ -114,7 +116,6 @@ impl BrokerEvents for SwitchedEvents {
                 });
                 true
             }
-            more = self.events.next_batch(batch) => more,
         }
     }
 }

@@ -105,7 +105,10 @@ async fn a_session_that_was_handed_over_goes_on_and_has_missed_nothing() {
 
         gateway.say(again(2, 2, state, 0, &[])).await;
         let heard = gateway.hear_until(|heard| is_join(heard, 2)).await;
-        assert!(kinds(&heard).starts_with(&["opened"]));
+        // Who was handed over is still in the topic, to the worker's mind: what is cast there first is for nobody.
+        let mut kinds = kinds(&heard).into_iter();
+        let first = kinds.find(|kind| *kind != "cast");
+        assert_eq!(first, Some("opened"));
         let missed = sent(&heard, 2);
         assert!(
             missed.len() == 1 && missed[0].contains("\"data\":7"),
