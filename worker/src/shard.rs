@@ -5,6 +5,7 @@
 
 mod announcer;
 mod channels;
+mod condition;
 mod moves;
 mod rolls;
 mod users;
@@ -38,6 +39,7 @@ use crate::policy::Policy;
 use crate::roll::Lives;
 use crate::session::Now;
 use announcer::{Announcements, Announcer, publish_all};
+use condition::Condition;
 use moves::Moves;
 use users::Users;
 
@@ -95,6 +97,7 @@ pub(crate) struct Shard {
     presences: Presences,
     users: RefCell<Users>,
     links: RefCell<Vec<Weak<Link>>>,
+    condition: Condition,
     announcer: Announcer,
     moves: RefCell<Moves>,
     /// Until the task that publishes them has started.
@@ -131,6 +134,7 @@ impl Shard {
             presences: Presences::default(),
             users: RefCell::default(),
             links: RefCell::default(),
+            condition: Condition::default(),
             announcer,
             moves: RefCell::default(),
             announcements: Cell::new(Some(announcements)),
@@ -222,9 +226,18 @@ impl Shard {
         self.users.borrow_mut().add(id, user);
     }
 
-    /// Takes in a gateway's link.
+    /// Takes in a gateway's link, on which nothing but the welcome was said yet.
     pub(crate) fn note_link(&self, link: &Rc<Link>) {
         self.links.borrow_mut().push(Rc::downgrade(link));
+        self.introduce(link);
+    }
+
+    /// The links that are there.
+    fn open_links(&self) -> impl Iterator<Item = Rc<Link>> {
+        let mut links = self.links.borrow_mut();
+        links.retain(|link| link.strong_count() > 0);
+        let open: Vec<_> = links.iter().filter_map(Weak::upgrade).collect();
+        open.into_iter()
     }
 
     /// The connections of `user` in this shard.
@@ -320,6 +333,7 @@ impl Shard {
             let left = self.hub.borrow_mut().sweep(now);
             left.into_iter()
                 .for_each(|token| self.broker.unsubscribe(token));
+            self.look_after_condition(now);
             self.give_up_overdue(now);
             self.settle();
             self.check_streams();
@@ -342,9 +356,7 @@ impl Shard {
         let outboxes = connections
             .iter()
             .map(|(_, own)| own.outbox().queued_bytes());
-        let mut links = self.links.borrow_mut();
-        links.retain(|link| link.strong_count() > 0);
-        let links = links.iter().filter_map(Weak::upgrade);
+        let links = self.open_links();
         outboxes.chain(links.map(|link| link.waiting_bytes())).sum()
     }
 

@@ -17,6 +17,7 @@
 //! | `reader`, `ending` | what a client says; how it is let go |
 //! | `peers`, `dial`, `line`, `peer` | which links there are; how one begins; its bytes; its messages |
 //! | `attach`, `moves` | who takes a session; who waits to be taken |
+//! | `cut_off` | which links lead to workers that can do nothing, and who leaves them |
 //! | `counts` | what is counted on the way |
 
 mod arrival;
@@ -24,6 +25,7 @@ mod attach;
 mod carry;
 mod client;
 mod counts;
+mod cut_off;
 mod dial;
 mod ending;
 mod facts;

@@ -21,13 +21,13 @@ use crate::metrics::{Gauged, MoveReason};
 use crate::route::{Decision, Worker};
 
 /// Sessions get their turn in steps of this length.
-const STEP: Duration = Duration::from_millis(10);
+pub(super) const STEP: Duration = Duration::from_millis(10);
 
 /// Lost sessions that are opened in one step: 5,000 a second.
 const OPENED_PER_STEP: usize = 50;
 
 /// Sessions that are released in one step: 2,000 a second.
-const RELEASED_PER_STEP: usize = 20;
+pub(super) const RELEASED_PER_STEP: usize = 20;
 
 /// Sessions that are moved in one step to a worker that has less to do: 100 a second.
 const REBALANCED_PER_STEP: usize = 1;
@@ -172,7 +172,7 @@ async fn carry_over(thread: Rc<Thread>, journey: Move) {
         counted: _counted,
     } = journey;
     while !client.session.borrow().is_closed() {
-        let candidates = candidates(&thread, &client, &from);
+        let candidates = candidates(&thread, &client, &from, reason);
         let wanted = candidates.first().map(|(worker, _)| worker.clone());
         match attach(&thread, &client, candidates).await {
             Ok(peer) => {
@@ -193,9 +193,19 @@ async fn carry_over(thread: Rc<Thread>, journey: Move) {
     client.end(Ending::WorkerLost);
 }
 
-/// Who may take a session: whoever it is leaving comes last.
-fn candidates(thread: &Thread, client: &Client, from: &str) -> Vec<(Worker, Decision)> {
+/// Who may take a session: whoever it is leaving comes last. Where that is cut off, those who turn out to be as well are no
+/// better: there, at least its channels are open.
+fn candidates(
+    thread: &Thread,
+    client: &Client,
+    from: &str,
+    reason: MoveReason,
+) -> Vec<(Worker, Decision)> {
     let mut candidates = thread.edge.pool.route(client.facts.sticky_key());
-    candidates.sort_by_key(|(worker, _)| worker.label() == from);
+    candidates.sort_by_key(|(worker, _)| {
+        let is_from = worker.label() == from;
+        let is_no_better = reason == MoveReason::CutOff && worker.is_cut_off();
+        (is_no_better && !is_from, is_from)
+    });
     candidates
 }

@@ -17,7 +17,7 @@ use super::keepalive::Pulse;
 use super::session::LinkNumber;
 use super::thread::Thread;
 use super::topics::Topics;
-use crate::route::Worker;
+use crate::route::{CutOff, Worker};
 
 /// From how many waiting bytes on the clients that feed a link are not read.
 const FULL_BYTES: usize = 1024 * 1024;
@@ -65,6 +65,8 @@ pub(super) struct Peer {
     is_dead: Cell<bool>,
     /// What the last client was asked by: most are asked the same.
     pulse: RefCell<Option<Rc<Pulse>>>,
+    /// While the worker says that it is.
+    cut_off: RefCell<Option<CutOff>>,
 }
 
 impl Peer {
@@ -82,6 +84,7 @@ impl Peer {
             held_back: RefCell::default(),
             is_dead: Cell::new(false),
             pulse: RefCell::default(),
+            cut_off: RefCell::default(),
         })
     }
 
@@ -107,9 +110,20 @@ impl Peer {
         !self.is_dead() && !self.given_up.borrow().contains(&session)
     }
 
+    /// The sessions that are there, and those that have been asked for.
+    pub(super) fn sessions(&self) -> Vec<Rc<Client>> {
+        self.sessions.borrow().values().cloned().collect()
+    }
+
+    /// The worker can do nothing for its sessions, as far as it has said.
+    pub(super) fn is_cut_off(&self) -> bool {
+        self.cut_off.borrow().is_some()
+    }
+
     /// The link is gone. The sessions that were there.
     pub(super) fn die(&self) -> Vec<Rc<Client>> {
         self.is_dead.set(true);
+        self.cut_off.take();
         self.room.notify_waiters();
         self.wake_held_back();
         let sessions = self.sessions.take();
@@ -192,7 +206,11 @@ impl Peer {
     ///
     /// # Errors
     /// When it makes no sense.
-    pub(super) fn hear(&self, thread: &Rc<Thread>, message: ToGateway) -> Result<(), Nonsense> {
+    pub(super) fn hear(
+        self: &Rc<Self>,
+        thread: &Rc<Thread>,
+        message: ToGateway,
+    ) -> Result<(), Nonsense> {
         let Some(body) = message.body else {
             return Ok(());
         };
@@ -212,6 +230,7 @@ impl Peer {
                     }
                 }
             }
+            ForGateway::Condition(condition) => self.is_now(thread, condition.is_cut_off),
             ForGateway::Welcome(_) => return Err(Nonsense("a second welcome")),
             body => {
                 let number = session_of(&body).unwrap_or_default();
@@ -223,6 +242,21 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    fn is_now(self: &Rc<Self>, thread: &Thread, is_cut_off: bool) {
+        if is_cut_off == self.is_cut_off() {
+            return;
+        }
+        let worker = self.worker.label();
+        if is_cut_off {
+            tracing::warn!(worker, "a worker is cut off from its broker");
+            self.cut_off.replace(Some(CutOff::of(&self.worker)));
+            thread.cut_off.add(self.clone());
+        } else {
+            tracing::info!(worker, "a worker is cut off no more");
+            self.cut_off.take();
+        }
     }
 
     /// Whatever concerns one session.
@@ -262,7 +296,8 @@ impl Peer {
             ForGateway::Welcome(_)
             | ForGateway::Cast(_)
             | ForGateway::Topic(_)
-            | ForGateway::Release(_) => {}
+            | ForGateway::Release(_)
+            | ForGateway::Condition(_) => {}
         }
         Ok(())
     }
@@ -313,7 +348,8 @@ fn session_of(body: &ForGateway) -> Option<u64> {
         ForGateway::Welcome(_)
         | ForGateway::Topic(_)
         | ForGateway::Cast(_)
-        | ForGateway::Release(_) => return None,
+        | ForGateway::Release(_)
+        | ForGateway::Condition(_) => return None,
     })
 }
 

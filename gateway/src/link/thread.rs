@@ -20,6 +20,7 @@ use super::arrival::Arrival;
 use super::carry;
 use super::client::Client;
 use super::counts::Counts;
+use super::cut_off::{self, CutOff};
 use super::moves::{self, Moves};
 use super::peer::Peer;
 use super::peers::Peers;
@@ -36,6 +37,7 @@ pub(super) struct Thread {
     gateway: Arc<str>,
     pub(super) peers: Peers,
     pub(super) moves: Moves,
+    pub(super) cut_off: CutOff,
     pub(super) counts: Counts,
     clients: RefCell<Slab<Rc<Client>>>,
     wheel: RefCell<Wheel>,
@@ -60,6 +62,7 @@ impl Thread {
             gateway,
             peers: Peers::default(),
             moves: Moves::default(),
+            cut_off: CutOff::default(),
             counts,
             clients: RefCell::default(),
             wheel: RefCell::new(Wheel::new(Instant::now())),
@@ -78,6 +81,7 @@ impl Thread {
         let clock = spawn_local(unconstrained(self.clone().keep_time()));
         let moves = spawn_local(Moves::run(self.clone()));
         let balance = spawn_local(moves::balance(self.clone()));
+        let rescue = spawn_local(cut_off::rescue(self.clone()));
         let welcomed = async {
             while let Some(arrival) = arrivals.recv().await {
                 spawn_local(carry::receive(self.clone(), arrival));
@@ -89,6 +93,7 @@ impl Thread {
             _ = clock => {}
             _ = moves => {}
             _ = balance => {}
+            _ = rescue => {}
         }
         self.counts.flush();
     }

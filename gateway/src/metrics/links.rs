@@ -19,16 +19,24 @@ pub(crate) enum MoveReason {
     Released,
     /// Another worker has less to do.
     Rebalanced,
+    /// Its worker has lost its broker, and another one has not.
+    CutOff,
 }
 
 impl MoveReason {
-    const ALL: [Self; 3] = [Self::WorkerLost, Self::Released, Self::Rebalanced];
+    const ALL: [Self; 4] = [
+        Self::WorkerLost,
+        Self::Released,
+        Self::Rebalanced,
+        Self::CutOff,
+    ];
 
     fn label(self) -> &'static str {
         match self {
             Self::WorkerLost => "worker_lost",
             Self::Released => "released",
             Self::Rebalanced => "rebalanced",
+            Self::CutOff => "cut_off",
         }
     }
 }

@@ -30,6 +30,7 @@ impl Pool {
         let available: Vec<&Worker> = workers
             .iter()
             .filter(|worker| worker.state() == WorkerState::Active && self.is_trusted(worker))
+            .filter(|worker| !worker.is_cut_off())
             .collect();
         let total: u64 = available.iter().map(|worker| worker.load()).sum();
         let even = total as f64 / available.len().max(1) as f64;

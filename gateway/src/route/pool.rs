@@ -52,6 +52,8 @@ pub(crate) struct Member {
     connections: AtomicU64,
     /// Milliseconds of the pool's clock until which it is passed over.
     ejected_until: AtomicU64,
+    /// Links of this gateway on which it says that it is cut off.
+    pub(super) cut_off: AtomicU64,
 }
 
 impl Member {
@@ -61,6 +63,7 @@ impl Member {
             hash: hash(name),
             connections: AtomicU64::new(0),
             ejected_until: AtomicU64::new(0),
+            cut_off: AtomicU64::new(0),
         })
     }
 }
@@ -195,12 +198,13 @@ impl Pool {
             .collect();
         let total = available.iter().map(|worker| worker.load()).sum();
         let bound = load_bound(self.load_factor, total, available.len());
-        // Those above their share, and those that did not answer a moment ago, come last instead of
-        // never: a bad choice is better than none.
+        // Those above their share, those that did not answer a moment ago, and those that can do
+        // nothing come last instead of never: a bad choice is better than none.
         available.sort_by_cached_key(|worker| {
             let is_ejected = worker.member.ejected_until.load(Ordering::Relaxed) > now;
             let is_above = worker.load() >= bound;
             (
+                worker.is_cut_off(),
                 is_ejected,
                 is_above,
                 Reverse(score(hashed, worker.member.hash)),
@@ -279,7 +283,7 @@ impl Drop for Placement {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashMap;
 
     use super::*;
@@ -295,7 +299,7 @@ mod tests {
         }
     }
 
-    fn pool(count: usize) -> Pool {
+    pub(in crate::route) fn pool(count: usize) -> Pool {
         let pool = Pool::new(1.25, Duration::from_secs(5));
         pool.publish(
             (0..count)
@@ -315,7 +319,7 @@ mod tests {
         pool.publish(workers);
     }
 
-    fn route(pool: &Pool, key: &str) -> Vec<(String, Decision)> {
+    pub(in crate::route) fn route(pool: &Pool, key: &str) -> Vec<(String, Decision)> {
         let route = pool.route(Some(key)).into_iter();
         route
             .map(|(worker, decision)| (worker.label, decision))

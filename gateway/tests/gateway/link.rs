@@ -622,3 +622,66 @@ async fn sessions_move_to_a_worker_that_joins() {
     assert_eq!(hello(&first) + hello(&late), 20);
     assert!((4..=10).contains(&hello(&late)), "{}", hello(&late));
 }
+
+const CUT_OFF: &str = "flotilla_gateway_link_moves_total{reason=\"cut_off\"}";
+
+fn opened(heard: &ForWorker) -> bool {
+    matches!(heard, ForWorker::Open(_))
+}
+
+#[tokio::test]
+async fn a_session_whose_worker_is_cut_off_goes_where_one_is_not() {
+    let (first, second, edge, mut client) = two().await;
+    client.echo("state mine").await;
+    first.is_cut_off(true).await;
+    let open = second.opened().await;
+    assert_eq!(open.generation, 2);
+    assert_eq!(&open.restore.unwrap().state[..], b"mine");
+    client.echo("hello again").await;
+    edge.metric_becomes(CUT_OFF, |sum| sum == 1.0).await;
+    // Nor is anybody else brought there.
+    for _ in 0..10 {
+        edge.connect().await.echo("hello").await;
+    }
+    assert_eq!(first.count(opened), 1);
+    assert_eq!(first.count(|heard| closed(heard).is_some()), 0);
+}
+
+#[tokio::test]
+async fn nobody_moves_while_all_workers_are_cut_off() {
+    let (first, second, edge, mut client) = two().await;
+    second.is_cut_off(true).await;
+    first.is_cut_off(true).await;
+    // New clients are better off anywhere than nowhere; by then each worker has a link.
+    let mut others = Vec::new();
+    while second.count(opened) == 0 {
+        let mut other = edge.connect().await;
+        other.echo("hello").await;
+        others.push(other);
+    }
+    let asked = std::time::Instant::now();
+    while asked.elapsed() < Duration::from_secs(1) {
+        client.echo("still here").await;
+    }
+    let detach = |heard: &ForWorker| matches!(heard, ForWorker::Detach(_));
+    assert_eq!((first.count(detach), second.count(detach)), (0, 0));
+    // The first one that has its broker again gets them all.
+    let stayed = others.len() + 1 - second.count(opened);
+    second.is_cut_off(false).await;
+    edge.metric_becomes(CUT_OFF, |sum| sum == stayed as f64)
+        .await;
+    client.echo("hello again").await;
+    assert!(second.texts().contains(&"hello again".to_owned()));
+}
+
+#[tokio::test]
+async fn a_worker_that_is_cut_off_for_a_moment_keeps_its_sessions() {
+    let (first, second, _edge, mut client) = two().await;
+    first.is_cut_off(true).await;
+    first.is_cut_off(false).await;
+    let asked = std::time::Instant::now();
+    while asked.elapsed() < Duration::from_secs(1) {
+        client.echo("still here").await;
+    }
+    assert_eq!((first.count(opened), second.count(opened)), (1, 0));
+}

@@ -53,6 +53,7 @@ struct Inner {
     links: HashMap<u64, Link>,
     links_seen: u64,
     is_frozen: bool,
+    is_cut_off: bool,
 }
 
 /// The worker's side of one link.
@@ -202,6 +203,12 @@ impl LinkWorker {
         }
     }
 
+    /// Says that it is cut off from its broker, or is no more.
+    pub(crate) async fn is_cut_off(&self, is_cut_off: bool) {
+        self.inner().is_cut_off = is_cut_off;
+        self.say(condition(is_cut_off)).await;
+    }
+
     /// Says nothing more, and hears nothing.
     pub(crate) fn freeze(&self) {
         self.inner().is_frozen = true;
@@ -233,6 +240,10 @@ fn number(topic: &str) -> u32 {
         .expect("a topic") as u32
 }
 
+fn condition(is_cut_off: bool) -> ForGateway {
+    ForGateway::Condition(link::Condition { is_cut_off })
+}
+
 /// A text in a frame.
 pub(crate) fn frame(text: &str) -> Bytes {
     let mut frame = BytesMut::new();
@@ -254,7 +265,7 @@ async fn serve(mut stream: TcpStream, inner: Arc<Mutex<Inner>>) {
     };
     assert!((hello.version_min..=hello.version_max).contains(&1));
     let (out, outgoing) = mpsc::channel(1024);
-    let (number, welcome) = {
+    let (number, welcome, is_cut_off) = {
         let mut inner = inner.lock().expect("no panic");
         inner.links_seen += 1;
         let number = inner.links_seen;
@@ -273,9 +284,12 @@ async fn serve(mut stream: TcpStream, inner: Arc<Mutex<Inner>>) {
             write_timeout_ms: inner.wanted.write_timeout_ms,
             ..link::Welcome::default()
         };
-        (number, welcome)
+        (number, welcome, inner.is_cut_off)
     };
     let _ = out.send(Out::Message(ForGateway::Welcome(welcome))).await;
+    if is_cut_off {
+        let _ = out.send(Out::Message(condition(true))).await;
+    }
     let (mut reading, writing) = stream.split();
     let heard = async {
         loop {

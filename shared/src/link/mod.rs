@@ -22,8 +22,8 @@ use std::time::Duration;
 
 pub use codec::{LinkError, Messages, append};
 pub use to_gateway::{
-    Ack, Cast, Close, Detached, ForGateway, Join, KeepAlive, Leave, Opened, Placed, Refused,
-    Release, Send, State, ToGateway, Topic, Welcome,
+    Ack, Cast, Close, Condition, Detached, ForGateway, Join, KeepAlive, Leave, Opened, Placed,
+    Refused, Release, Send, State, ToGateway, Topic, Welcome,
 };
 pub use to_worker::{
     Closed, Detach, ForWorker, Header, Hello, Message, Open, Position, Restore, ToWorker,

@@ -8,7 +8,7 @@ pub struct ToGateway {
     /// What it says; `None`: a heartbeat, or something that a newer version says and this one passes over.
     #[prost(
         oneof = "ForGateway",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15"
     )]
     pub body: Option<ForGateway>,
 }
@@ -58,6 +58,9 @@ pub enum ForGateway {
     /// See [`Detached`].
     #[prost(message, tag = "14")]
     Detached(Detached),
+    /// See [`Condition`].
+    #[prost(message, tag = "15")]
+    Condition(Condition),
 }
 
 /// The first message of a worker on a link.
@@ -278,6 +281,16 @@ pub struct Detached {
     /// The session.
     #[prost(uint64, tag = "1")]
     pub session: u64,
+}
+
+/// Whether the shard behind this link can do anything for its sessions. Said when that changes, and right behind the
+/// [`Welcome`] of a link that begins while it cannot.
+#[derive(Clone, Copy, PartialEq, Eq, prost::Message)]
+pub struct Condition {
+    /// Its broker is away: what its clients publish is refused, and nothing reaches them. It may be that this is so
+    /// of every worker, and nobody could do better.
+    #[prost(bool, tag = "1")]
+    pub is_cut_off: bool,
 }
 
 impl From<ForGateway> for ToGateway {

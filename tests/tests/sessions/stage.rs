@@ -139,13 +139,31 @@ impl Stage {
     }
 
     /// Waits until a worker serves this many clients, or more.
-    pub(crate) async fn serves(&self, worker: usize, clients: usize) -> Result<()> {
-        let worker = &self.fleet.workers[worker];
-        let what = format!("{} serves at least {clients} clients", worker.id());
+    pub(crate) async fn serves(&self, at: usize, clients: usize) -> Result<()> {
+        let id = self.fleet.workers[at].id();
+        let what = format!("{id} serves at least {clients} clients");
         eventually(&what, SOON, async || {
-            let scrape = worker.scrape().await?;
-            let served = scrape.sum("flotilla_worker_connections", &[])? as usize;
+            let served = self.served(at).await?;
             ensure!(served >= clients, "it serves {served}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// How many clients a worker serves.
+    pub(crate) async fn served(&self, worker: usize) -> Result<usize> {
+        let scrape = self.fleet.workers[worker].scrape().await?;
+        Ok(scrape.sum("flotilla_worker_connections", &[])? as usize)
+    }
+
+    /// Waits until this many sessions, or more, have been moved for this reason.
+    pub(crate) async fn moved(&self, reason: &str, sessions: usize) -> Result<()> {
+        eventually("the sessions have moved", SOON, async || {
+            let scrape = self.fleet.gateways[0].scrape().await?;
+            let reason = format!("reason=\"{reason}\"");
+            let moves = "flotilla_gateway_link_moves_total";
+            let moved = scrape.sum(moves, &[&reason])? as usize;
+            ensure!(moved >= sessions, "{moved} of {sessions} have");
             Ok(())
         })
         .await

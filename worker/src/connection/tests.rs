@@ -60,10 +60,21 @@ pub(crate) async fn shard_among(
     shards: Shards,
     capacity: Capacity,
 ) -> (Rc<Shard>, Box<dyn BrokerEvents>) {
+    shard_on(config, shards, capacity, |connection| connection).await
+}
+
+/// The same, on what `change` makes of its broker.
+pub(crate) async fn shard_on(
+    config: &Config,
+    shards: Shards,
+    capacity: Capacity,
+    change: impl FnOnce(BrokerConnection) -> BrokerConnection,
+) -> (Rc<Shard>, Box<dyn BrokerEvents>) {
     let registry = Registry::new();
     let metrics = BrokerMetrics::register(&registry).unwrap();
     let brokers = Brokers::Memory(MemoryBus::default());
-    let BrokerConnection { broker, events } = brokers.connect("test", &metrics).await.unwrap();
+    let connection = brokers.connect("test", &metrics).await.unwrap();
+    let BrokerConnection { broker, events } = change(connection);
     let admission = Admission {
         passport_keys: config.passport_keys.clone(),
         passport_required: config.passport_required,

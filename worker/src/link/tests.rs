@@ -21,17 +21,21 @@ use tokio::time::timeout;
 use super::ORPHAN_GRACE;
 use crate::capacity::Capacity;
 use crate::config::{Config, RawConfig};
-use crate::connection::tests::shard_among;
+use crate::connection::tests::shard_on;
 use crate::drain::{DrainPlan, drain};
 use crate::fleet::Shards;
 use crate::handshakes::Handshakes;
 use crate::shard::Shard;
 use crate::{accept, operations};
 
+mod broker;
+mod condition;
 mod moves;
 mod sessions;
 mod sockets;
 mod topics;
+
+use broker::Switch;
 
 const SOON: Duration = Duration::from_secs(10);
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -41,6 +45,7 @@ const CONNECT: &str = r#"{"id":1,"connect":{}}"#;
 struct Worker {
     shard: Rc<Shard>,
     address: SocketAddr,
+    broker: Switch,
 }
 
 impl Worker {
@@ -56,7 +61,9 @@ impl Worker {
         let shards = Shards::new(1);
         let capacity = Capacity::new(config.connections_cap());
         let errands = shards.open(0);
-        let (shard, events) = shard_among(&config, shards, capacity).await;
+        let broker = Switch::default();
+        let on = |connection| broker.put_behind(connection);
+        let (shard, events) = shard_on(&config, shards, capacity, on).await;
         shard.lifecycle().serving();
         spawn_local(operations::serve(shard.clone(), errands));
         spawn_local(shard.clone().pump(events));
@@ -72,7 +79,11 @@ impl Worker {
                 spawn_local(accept::serve(socket, behind.clone(), place));
             }
         });
-        Self { shard, address }
+        Self {
+            shard,
+            address,
+            broker,
+        }
     }
 
     /// Waits for something to become true.
@@ -313,6 +324,7 @@ fn kinds(heard: &[ForGateway]) -> Vec<&'static str> {
         ForGateway::Close(_) => "close",
         ForGateway::Release(_) => "release",
         ForGateway::Detached(_) => "detached",
+        ForGateway::Condition(_) => "condition",
     };
     // States come and go with what is in them, which has tests of its own.
     let kinds = heard.iter().map(kind).filter(|kind| *kind != "state");

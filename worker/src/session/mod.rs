@@ -283,7 +283,7 @@ impl Session {
         let subscriptions = self
             .subscriptions
             .iter()
-            .filter_map(|subscription| subscription.end.deadline())
+            .filter_map(Subscription::deadline)
             .min();
         [expiry, subscriptions, self.next_ping, self.pong_until]
             .into_iter()
@@ -380,6 +380,7 @@ impl Session {
         }
         self.ask_to_go_on(now, actions);
         self.expire_subscriptions(now, actions);
+        self.reopen_again(now, actions);
         if self.next_ping.is_some_and(passed) {
             self.next_ping = Some(now.at + self.policy.client.ping_interval);
             if self.transport.has_pongs() {

@@ -4,13 +4,14 @@
 //! had come live. Only what cannot be made good it is told, like anybody to whom that happens.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_shared::auth::ConnectionClaims;
 use flotilla_shared::broker::Epoch;
 use flotilla_shared::channel::Channel;
 use flotilla_shared::filter::TagsFilter;
-use flotilla_shared::protocol::codes::{DisconnectCode, UnsubscribeCode};
+use flotilla_shared::protocol::codes::{DisconnectCode, ErrorCode, UnsubscribeCode};
 use flotilla_shared::protocol::types::{Push, Reply, SubscribeResult};
 use flotilla_shared::roster::Life;
 use uuid::Uuid;
@@ -23,6 +24,41 @@ use super::{Action, Actions, Expiry, HeldToken, Now, Renewal, Session, State, Tr
 use crate::hub::{Delivery, Joined, Mode, Recover, Recovery, RecoveryKind, Subscribing};
 use crate::namespace::RecoveryMode;
 use crate::policy::Policy;
+
+/// How long a channel that could not be opened is left alone. Short, since its client waits; but the broker that could not do
+/// it now has enough to do.
+const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long it is tried to open a channel. Who has moved here while the broker is away from everybody should not have to begin
+/// anew for that; but at some time a client is better off with knowing.
+const REOPEN_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A channel that is to be opened again, if not at once, then later.
+#[derive(Debug)]
+pub(super) struct Reopening {
+    subscribing: Subscribing,
+    /// When it is tried the next time; `None`: it is being tried.
+    next: Option<Instant>,
+    until: Instant,
+}
+
+impl Reopening {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// It cannot be opened now. Whether it is tried again.
+    fn is_put_off(&mut self, now: Now) -> bool {
+        self.next = Some(now.at + REOPEN_PAUSE).filter(|next| *next < self.until);
+        self.next.is_some()
+    }
+
+    /// What to ask the hub for, if it is time to.
+    fn due(&mut self, now: Now) -> Option<Subscribing> {
+        self.next.take_if(|next| *next <= now.at)?;
+        Some(self.subscribing.clone())
+    }
+}
 
 /// What a session is restored from.
 #[derive(Debug)]
@@ -116,10 +152,20 @@ impl Session {
             return actions.push(reply(Reply::push(push)));
         };
         let Some(subscribing) = self.resubscribing(&channel, &subscribed, positions) else {
-            self.keep(subscription(channel.clone(), subscribed, now));
+            self.keep(subscription(channel.clone(), subscribed, None, now));
             return self.give_up(&channel, actions);
         };
-        self.keep(subscription(channel.clone(), subscribed, now));
+        let reopening = Reopening {
+            subscribing: subscribing.clone(),
+            next: None,
+            until: now.at + REOPEN_PATIENCE,
+        };
+        self.keep(subscription(
+            channel.clone(),
+            subscribed,
+            Some(Box::new(reopening)),
+            now,
+        ));
         actions.push(Action::Subscribe(channel, Box::new(subscribing)));
     }
 
@@ -202,10 +248,41 @@ impl Session {
         self.arrive_if_complete(actions);
     }
 
-    /// The hub's answer: there is no such channel any more, or its broker cannot be reached.
-    pub(super) fn not_reopened(&mut self, channel: &Channel, actions: &mut Actions) {
+    /// The hub's answer: the channel's broker cannot be reached, or there is no place in it any more.
+    pub(super) fn not_reopened(
+        &mut self,
+        channel: &Channel,
+        mut opening: Box<Opening>,
+        code: ErrorCode,
+        now: Now,
+        actions: &mut Actions,
+    ) {
+        let is_wanted = opening.then == Then::Stay && code.temporary();
+        let reopening = opening.reopening.as_mut().filter(|_| is_wanted);
+        let is_put_off = reopening.is_some_and(|own| own.is_put_off(now));
+        let own = self.find(channel).filter(|_| is_put_off);
+        if let Some(own) = own.and_then(|at| self.subscriptions.get_mut(at)) {
+            own.phase = Phase::Opening(opening);
+            return;
+        }
         self.give_up(channel, actions);
         self.arrive_if_complete(actions);
+    }
+
+    /// Asks once more for the channels that could not be opened a moment ago.
+    pub(super) fn reopen_again(&mut self, now: Now, actions: &mut Actions) {
+        if !self.is_connected() {
+            return;
+        }
+        for own in &mut self.subscriptions {
+            if let Phase::Opening(opening) = &mut own.phase
+                && let Some(reopening) = &mut opening.reopening
+                && let Some(subscribing) = reopening.due(now)
+            {
+                let channel = own.channel.clone();
+                actions.push(Action::Subscribe(channel, Box::new(subscribing)));
+            }
+        }
     }
 
     /// The client is not in the channel any more, which it is told as if messages had been lost; its library begins anew.
@@ -230,7 +307,12 @@ impl Session {
     }
 }
 
-fn subscription(channel: Channel, subscribed: Subscribed, now: Now) -> Subscription {
+fn subscription(
+    channel: Channel,
+    subscribed: Subscribed,
+    reopening: Option<Box<Reopening>>,
+    now: Now,
+) -> Subscription {
     let end = match subscribed.end {
         None => End::Never,
         Some(end) if end.by() == By::Hook => End::ByHook(Box::new(renewal(end, now))),
@@ -242,6 +324,7 @@ fn subscription(channel: Channel, subscribed: Subscribed, now: Now) -> Subscript
         then: Then::Stay,
         rejects_unrecovered: false,
         since: 0,
+        reopening,
     };
     Subscription {
         channel,

@@ -163,6 +163,7 @@ impl Session {
             then: Then::Stay,
             rejects_unrecovered: request.flag & SubscribeRequest::REJECT_UNRECOVERED != 0,
             since: request.offset,
+            reopening: None,
         };
         self.keep(Subscription {
             channel: channel.clone(),
@@ -199,7 +200,7 @@ impl Session {
         if opening.answer == Answer::Restored {
             return match result {
                 Ok(joined) => self.reopened(channel, joined, opening.then, actions),
-                Err(_) => self.not_reopened(channel, actions),
+                Err(code) => self.not_reopened(channel, opening, code, now, actions),
             };
         }
         let position = result.as_ref().ok().and_then(|joined| joined.position);

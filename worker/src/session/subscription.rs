@@ -9,6 +9,7 @@ use flotilla_shared::channel::Channel;
 use flotilla_shared::protocol::types::{FilterNode, SubscribeRequest, SubscribeResult};
 
 use super::Renewal;
+use super::restore::Reopening;
 use crate::hub::{Delivery, Joined, Mode, Recover, Recovery, RecoveryKind, Subscribing};
 use crate::namespace::{NamespaceOptions, RecoveryMode};
 
@@ -102,6 +103,8 @@ pub(super) struct Opening {
     pub(super) rejects_unrecovered: bool,
     /// The position from which the client recovers.
     pub(super) since: u64,
+    /// How it is tried again, if it was subscribed at another worker.
+    pub(super) reopening: Option<Box<Reopening>>,
 }
 
 /// How the client learns that it is subscribed.
@@ -249,6 +252,16 @@ impl Subscription {
     /// Whether it was active at another worker, and is not yet here.
     pub(super) fn is_being_restored(&self) -> bool {
         matches!(&self.phase, Phase::Opening(opening) if opening.answer == Answer::Restored)
+    }
+
+    /// When something is to be done about it.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        let again = match &self.phase {
+            Phase::Opening(opening) => opening.reopening.as_deref(),
+            Phase::Asking(_) | Phase::Active => None,
+        };
+        let again = again.and_then(Reopening::deadline);
+        self.end.deadline().into_iter().chain(again).min()
     }
 
     /// Whether the client is to be told what it has missed.

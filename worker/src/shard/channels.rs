@@ -272,11 +272,13 @@ impl Shard {
                 }
                 BrokerEvent::Disconnected => {
                     tracing::warn!("broker connection lost");
+                    self.broker_lost();
                     hub.disconnected();
                     continue;
                 }
                 BrokerEvent::Reconnected => {
                     tracing::info!("broker connection restored");
+                    self.broker_restored();
                     hub.reconnected();
                     hub.doubt_rolls();
                     // What was published last may be lost as well.

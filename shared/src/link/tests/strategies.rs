@@ -128,6 +128,7 @@ fn of_sessions() -> impl Strategy<Value = ForGateway> {
         close.prop_map(ForGateway::Close),
         vec(session(), 0..8).prop_map(|sessions| ForGateway::Release(Release { sessions })),
         session().prop_map(|session| ForGateway::Detached(Detached { session })),
+        any::<bool>().prop_map(|is_cut_off| ForGateway::Condition(Condition { is_cut_off })),
     ]
 }
 

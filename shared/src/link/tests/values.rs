@@ -112,7 +112,8 @@ pub(super) fn to_gateway() -> Vec<(&'static str, ToGateway)> {
         .chain(topics())
         .chain(casts())
         .chain(upkeep())
-        .chain(ends());
+        .chain(ends())
+        .chain(conditions());
     values.extend(said.map(|(name, body)| (name, body.into())));
     values
 }
@@ -263,5 +264,13 @@ fn ends() -> [(&'static str, ForGateway); 4] {
             "detached",
             ForGateway::Detached(Detached { session: SESSION }),
         ),
+    ]
+}
+
+fn conditions() -> [(&'static str, ForGateway); 2] {
+    let condition = |is_cut_off| ForGateway::Condition(Condition { is_cut_off });
+    [
+        ("cut_off", condition(true)),
+        ("cut_off_no_more", condition(false)),
     ]
 }

@@ -50,6 +50,7 @@ fn fields_of_a_newer_version_are_passed_over() {
 #[test]
 fn fields_that_an_older_version_leaves_out_have_their_defaults() {
     let bodies = [
+        (b"\x7a\x00", ForGateway::Condition(Condition::default())),
         (b"\x0a\x00", ForGateway::Welcome(Welcome::default())),
         (b"\x3a\x00", ForGateway::Join(Join::default())),
         (b"\x4a\x00", ForGateway::Cast(Cast::default())),

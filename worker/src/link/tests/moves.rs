@@ -6,10 +6,10 @@ use flotilla_shared::link::Position;
 use super::*;
 use crate::fleet::{Moved, MovedSession, Question};
 
-const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
+pub(super) const SUBSCRIBE: &str = r#"{"id":2,"subscribe":{"channel":"news"}}"#;
 const PUBLISH: &str = r#"{"id":3,"publish":{"channel":"news","data":7}}"#;
 
-fn kept(raw: &mut RawConfig) {
+pub(super) fn kept(raw: &mut RawConfig) {
     let options = &mut raw.channel.without_namespace;
     options.history_size = 100;
     options.history_ttl = Duration::from_secs(60);
@@ -17,7 +17,7 @@ fn kept(raw: &mut RawConfig) {
 }
 
 /// The last state among these.
-fn state(heard: &[ForGateway]) -> Bytes {
+pub(super) fn state(heard: &[ForGateway]) -> Bytes {
     let states = heard.iter().filter_map(|heard| match heard {
         ForGateway::State(state) => Some(state.state.clone()),
         _ => None,
@@ -25,7 +25,13 @@ fn state(heard: &[ForGateway]) -> Bytes {
     states.last().unwrap()
 }
 
-fn again(session: u64, generation: u32, state: Bytes, offset: u64, unacked: &[&str]) -> ForWorker {
+pub(super) fn again(
+    session: u64,
+    generation: u32,
+    state: Bytes,
+    offset: u64,
+    unacked: &[&str],
+) -> ForWorker {
     let ForWorker::Open(open) = open(session, None) else {
         panic!("no Open");
     };
@@ -48,7 +54,7 @@ fn again(session: u64, generation: u32, state: Bytes, offset: u64, unacked: &[&s
     })
 }
 
-fn is_join(heard: &ForGateway, session: u64) -> bool {
+pub(super) fn is_join(heard: &ForGateway, session: u64) -> bool {
     matches!(heard, ForGateway::Join(join) if join.session == session)
 }
 

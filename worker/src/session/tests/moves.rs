@@ -177,7 +177,7 @@ fn what_cannot_be_made_good_is_told_like_any_gap() {
     let channel = || Channel::parse("kept:a", 255).unwrap();
     let failed = Event::Subscribed {
         channel: channel(),
-        result: Err(ErrorCode::Internal),
+        result: Err(ErrorCode::LimitExceeded),
     };
     let lost = Event::Subscribed {
         channel: channel(),
@@ -208,6 +208,60 @@ fn what_cannot_be_made_good_is_told_like_any_gap() {
     let (other, told) = restored_by(gone, &positioned(), &[("kept:a", 5)], 1).unwrap();
     assert_eq!(told[2..], [told_of_a_gap, "arrived from worker-0 5"]);
     assert_eq!(other.session.farewell().count(), 0);
+}
+
+/// The broker cannot open the channel at the moment.
+fn put_off(bench: &mut Bench) -> Vec<String> {
+    bench.event(Event::Subscribed {
+        channel: Channel::parse("kept:a", 255).unwrap(),
+        result: Err(ErrorCode::Internal),
+    })
+}
+
+#[test]
+fn a_channel_that_cannot_be_opened_now_is_opened_a_little_later() {
+    let unpinged = policy(|policy| policy.client.ping_interval = Duration::ZERO);
+    let (mut other, asked) = restored_by(unpinged, &positioned(), &[("kept:a", 5)], 1).unwrap();
+    for _ in 0..3 {
+        assert!(put_off(&mut other).is_empty());
+        assert!(other.session.is_settling());
+        assert!(other.event(Event::Timer).is_empty(), "it is too soon");
+        let next = other.session.next_deadline().unwrap();
+        assert_eq!(next - other.now.at, Duration::from_millis(250));
+        other.now.at = next;
+        assert_eq!(other.event(Event::Timer), asked);
+        assert!(other.event(Event::Timer).is_empty(), "it has been asked");
+        assert_eq!(other.session.next_deadline(), None);
+    }
+    let told = other.subscribed_at_seven("kept:a", Some(publications(&[6, 7])));
+    assert_eq!(told.last().unwrap(), "arrived from worker-0 5");
+    assert!(!other.session.is_settling());
+    assert!(other.pass(60).is_empty());
+}
+
+#[test]
+fn a_channel_that_cannot_be_opened_for_long_is_told_like_any_gap() {
+    let (mut other, _) = restored(&positioned(), &[("kept:a", 5)]);
+    let begun = other.now.at;
+    let told = loop {
+        let told = put_off(&mut other);
+        if !told.is_empty() {
+            break told;
+        }
+        other.now.at += Duration::from_millis(250);
+        other.event(Event::Timer);
+    };
+    assert_eq!(other.now.at - begun, Duration::from_millis(59_750));
+    assert_eq!(told[0], "unsubscribe kept:a");
+    assert!(told[2].contains(r#""code":2500"#), "{told:?}");
+}
+
+#[test]
+fn a_channel_that_is_wanted_no_more_is_not_opened_again() {
+    let (mut other, _) = restored(&positioned(), &[("kept:a", 5)]);
+    let channel = Channel::parse("kept:a", 255).unwrap();
+    other.event(Event::Command(ServerCommand::Unsubscribe(channel)));
+    assert_eq!(put_off(&mut other)[0], "unsubscribe kept:a");
 }
 
 #[test]
