@@ -141,7 +141,7 @@ impl Moves {
 
 /// Moves sessions to workers that have less to do than others, for ever.
 pub(super) async fn balance(thread: Rc<Thread>) {
-    let mut next = 0;
+    let (mut next, mut moved_in_round) = (0, 0);
     loop {
         let Some(imbalance) = thread.edge.pool.imbalance() else {
             sleep(BALANCE_INTERVAL).await;
@@ -156,8 +156,12 @@ pub(super) async fn balance(thread: Rc<Thread>) {
                 moved += 1;
             }
         }
+        moved_in_round += moved;
         // Once round without a reason to move anybody: there is time.
-        let is_over = next == 0 && moved == 0;
+        let is_over = next == 0 && moved_in_round == 0;
+        if next == 0 {
+            moved_in_round = 0;
+        }
         sleep(if is_over { BALANCE_INTERVAL } else { STEP }).await;
     }
 }

@@ -7,23 +7,13 @@ use crate::stage::{Stage, builder};
 
 #[tokio::test]
 async fn no_client_notices_that_its_worker_was_cut_off_from_nats() -> Result<()> {
-    from_nats(Link::cut).await
-}
-
-#[tokio::test]
-async fn no_client_notices_that_the_way_from_its_worker_to_nats_swallowed_everything() -> Result<()>
-{
-    from_nats(Link::stall).await
-}
-
-async fn from_nats(break_it: impl FnOnce(&Link)) -> Result<()> {
     let linked = builder(3)
         .linked()
         .worker("broker.nats.ping_interval", "300ms");
     let mut stage = Stage::set(linked).await?;
     stage.serves(0, 1).await?;
     let served = stage.served(0).await?;
-    break_it(&stage.fleet.links[0]);
+    stage.fleet.links[0].cut();
     stage.fleet.workers[0]
         .metric_becomes("flotilla_broker_connected", &[], 0.0)
         .await?;
