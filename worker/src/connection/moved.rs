@@ -35,6 +35,12 @@ impl Connection {
         self.outbox.seat().is_some_and(Seat::is_elsewhere)
     }
 
+    /// Whether the session counts elsewhere: it was handed over, or another worker has it.
+    pub(crate) fn counts_elsewhere(&self) -> bool {
+        let seat = self.outbox.seat();
+        seat.is_some_and(|seat| seat.is_handed_over() || seat.is_elsewhere())
+    }
+
     /// Whether the session is on its way to another worker, or there.
     pub(crate) fn is_leaving(&self) -> bool {
         self.outbox.seat().is_some_and(Seat::is_silent)

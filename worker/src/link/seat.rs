@@ -175,6 +175,11 @@ impl Seat {
         matches!(self.phase.get(), Phase::Elsewhere(_))
     }
 
+    /// Whether it was handed over, to be attached elsewhere.
+    pub(crate) fn is_handed_over(&self) -> bool {
+        self.is_silent() && !self.link.is_closed()
+    }
+
     /// Whether the gateway hears nothing of it any more.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self.phase.get(), Phase::Orphaned(_) | Phase::Elsewhere(_))

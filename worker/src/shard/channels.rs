@@ -201,7 +201,8 @@ impl Shard {
         let mut users = BTreeMap::new();
         for member in hub.members(channel) {
             let session = member.session().borrow();
-            if member.is_elsewhere() || !session.shows_in(channel) {
+            // In a list of clients nobody stands twice; in a count, one would.
+            if member.counts_elsewhere() || !session.shows_in(channel) {
                 continue;
             }
             match users.get_mut(session.user()) {

@@ -1,5 +1,7 @@
 //! A session that goes on where it is attached again.
 
+use std::collections::BTreeMap;
+
 use flotilla_shared::channel::Channel;
 use flotilla_shared::link::Position;
 
@@ -253,6 +255,9 @@ async fn who_is_elsewhere_is_listed_for_a_moment_and_present_no_more() {
         gateway
             .hear_until(|heard| matches!(heard, ForGateway::Detached(_)))
             .await;
+        // In a list nobody stands twice; in a count, one would.
+        assert_eq!(worker.shard.presence(&news).len(), 1);
+        assert_eq!(worker.shard.users_in(&news), BTreeMap::new());
         let own = worker.shard.all_connections().remove(0);
         own.moved(2);
         assert_eq!(worker.shard.presence(&news), []);
