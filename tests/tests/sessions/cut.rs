@@ -21,7 +21,8 @@ async fn no_client_notices_that_its_worker_was_cut_off_from_nats() -> Result<()>
     stage.moved("cut_off", served).await?;
     stage.fleet.links[0].mend();
     stage.fleet.workers[0].ready().await?;
-    stage.judge().await
+    stage.judge().await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -41,5 +42,6 @@ async fn from_the_gateway(break_it: impl FnOnce(&Link)) -> Result<()> {
     stage.write(4).await?;
     stage.is_attached().await?;
     stage.fleet.fronts[0].mend();
-    stage.judge().await
+    stage.judge().await?;
+    Ok(())
 }

@@ -17,7 +17,8 @@ async fn no_client_notices_a_rolling_upgrade() -> Result<()> {
         stage.fleet.workers[at].ready().await?;
         stage.fleet.sees_workers(stage.fleet.workers.len()).await?;
     }
-    stage.judge().await
+    stage.judge().await?;
+    Ok(())
 }
 
 #[tokio::test]
@@ -34,7 +35,8 @@ async fn no_client_notices_that_the_fleet_grows_and_shrinks() -> Result<()> {
         leave(&mut stage, at).await?;
     }
     stage.is_attached().await?;
-    stage.judge().await
+    stage.judge().await?;
+    Ok(())
 }
 
 /// Has a worker drain, and waits for its end.
